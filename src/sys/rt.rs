@@ -1,0 +1,70 @@
+//! What keeps the link thread running on a starved machine: no page of ours is swapped, and this one thread goes before ordinary ones. It
+//! refuses to raise the whole process, and children do not inherit it.
+
+use std::io;
+
+/// Above ordinary threads, below the kernel's own (sched(7)); any SCHED_RR priority would do.
+const PRIORITY: libc::c_int = 10;
+const NICE: libc::c_int = -15;
+
+/// Keep the program and every page it will touch in memory (mlockall(2)); wants LimitMEMLOCK=infinity. Call it before threads are started.
+/// Future pages are locked as they are touched (MCL_ONFAULT, Linux 4.4): the stacks of short-lived threads, and what malloc reserves
+/// for them, would else be made resident in full (100 MB instead of 6, measured).
+pub fn lock_memory() -> io::Result<()> {
+    for flags in [libc::MCL_CURRENT, libc::MCL_FUTURE | libc::MCL_ONFAULT] {
+        // SAFETY: integers only.
+        if unsafe { libc::mlockall(flags) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Let all threads share one heap: each new thread would else get one of its own, and what short-lived threads leave there stays resident.
+#[cfg(target_env = "gnu")]
+pub fn share_heaps() {
+    // SAFETY: integers only; called before other threads exist. Whether it works changes nothing but memory.
+    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+/// Other C libraries have one heap anyway.
+#[cfg(not(target_env = "gnu"))]
+pub fn share_heaps() {}
+
+/// Give the calling thread SCHED_RR, not inherited over fork. When that is refused (EPERM: no CAP_SYS_NICE, or a cgroup without real-time
+/// share on RT_GROUP_SCHED kernels) it gets nice -15 instead and the refusal is returned for a warning.
+pub fn make_real_time() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: PRIORITY };
+    // The raw call, because musl's wrapper only returns ENOSYS. Thread 0 is the caller.
+    // SAFETY: the pointer is to a live sched_param, which the kernel only reads.
+    let rc = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
+    if rc == 0 {
+        return Ok(());
+    }
+    let refusal = io::Error::last_os_error();
+    // On Linux "process 0" of setpriority(2) is the calling thread alone.
+    // SAFETY: integers only. Whether this works too makes no difference to the caller's warning.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    Err(refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Policy of the calling thread, with the reset-on-fork bit.
+    fn policy() -> i64 {
+        // SAFETY: one integer in, one out.
+        unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) }
+    }
+
+    #[test]
+    fn only_the_calling_thread_is_raised() {
+        let raised = std::thread::spawn(|| (make_real_time().is_ok(), policy())).join().expect("join");
+        match raised {
+            (true, policy) => assert_eq!(policy, i64::from(libc::SCHED_RR | libc::SCHED_RESET_ON_FORK)),
+            (false, policy) => assert_eq!(policy, i64::from(libc::SCHED_OTHER), "refused here"),
+        }
+        assert_eq!(policy(), i64::from(libc::SCHED_OTHER));
+    }
+}
