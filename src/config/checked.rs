@@ -1,0 +1,203 @@
+//! How the values fit together: two different nodes, a floating address in their subnet that is nobody's own, names that exist. Turns raw values
+//! into `Config`, or says everything that is wrong.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::diagnostic::Faults;
+use super::raw::{Raw, RawVip};
+use super::reader::At;
+use super::{Config, Firewall, Heartbeat, Mysql, Node, NodeIndex, Replication, Secret, Vip, network_of, raw, timing};
+use crate::error::Result;
+
+impl Config {
+    /// `read_password` is asked for each password file; its refusals are reported like every other fault, at the key that names the file.
+    pub fn parse(path: &Path, text: &str, mut read_password: impl FnMut(&Path) -> Result<Secret>) -> Result<Config> {
+        let faults = Faults::new(path.display().to_string(), text);
+        let (table, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            // What the parser recovered is a guess; judging it would bury the real fault.
+            errors.iter().for_each(|error| faults.add(&error.span().unwrap_or_default(), error.message().trim()));
+            faults.finish()?;
+        }
+        let raw = raw::read(&table, &faults);
+        check_nodes(&raw, &faults);
+        raw.vips.first().inspect(|vip| check_vip(vip, &raw, &faults));
+        check_lan(&raw, &faults);
+        check_accounts(&raw, &faults);
+        timing::check(&raw, &faults);
+        let mut read = |key: &At<std::path::PathBuf>| {
+            let outcome = if key.sound { read_password(&key.value) } else { Ok(Secret::new("")) };
+            outcome.map_err(|error| faults.add(&key.span, error.to_string())).unwrap_or_else(|()| Secret::new(""))
+        };
+        let replication = read(&raw.replication.password_file);
+        let password_file = &raw.mysql.password_file;
+        let mysql = password_file.value.clone().map(|value| read(&At { value, span: password_file.span.clone(), sound: true }));
+        faults.finish()?;
+        Ok(build(path, text, raw, replication, mysql))
+    }
+}
+
+fn check_nodes(raw: &Raw, faults: &Faults<'_>) {
+    if raw.nodes.len() != 2 {
+        faults.add(&raw.nodes_span, format!("a pair has exactly two [[node]] entries, here are {}", raw.nodes.len()));
+    }
+    if raw.vips.len() != 1 {
+        faults.add(&raw.vips_span, format!("exactly one [[vip]] is needed, here are {}", raw.vips.len()));
+    }
+    let [first, second] = raw.nodes.as_slice() else { return };
+    if first.name.sound && second.name.sound && first.name.value.eq_ignore_ascii_case(&second.name.value) {
+        faults.add(&second.name.span, format!("both nodes are named \"{}\"", second.name.value));
+    }
+    if first.address.sound && second.address.sound && first.address.value == second.address.value {
+        faults.add(&second.address.span, format!("both nodes have the address \"{}\"", second.address.value));
+    }
+    if first.server_id.sound && second.server_id.sound && first.server_id.value == second.server_id.value {
+        let id = second.server_id.value;
+        faults.add(&second.server_id.span, format!("both nodes have server_id {id}: each would throw away the other's changes as its own"));
+    }
+}
+
+fn check_vip(vip: &RawVip, raw: &Raw, faults: &Faults<'_>) {
+    if let Some(preferred) = &vip.preferred.value
+        && !raw.nodes.iter().any(|node| node.name.value.eq_ignore_ascii_case(preferred))
+    {
+        let names: Vec<String> = raw.nodes.iter().map(|node| format!("\"{}\"", node.name.value)).collect();
+        faults.add(&vip.preferred.span, format!("preferred \"{preferred}\" is no node; the nodes are {}", names.join(" and ")));
+    }
+    if !vip.address.sound {
+        return;
+    }
+    let (address, prefix) = vip.address.value;
+    let network = network_of(address, prefix);
+    let last = Ipv4Addr::from(u32::from(network) | !mask(prefix));
+    if prefix < 31 && (address == network || address == last) {
+        faults.add(&vip.address.span, format!("\"{address}\" is the first or last address of {network}/{prefix}, which no host can have"));
+    }
+    for node in raw.nodes.iter().filter(|node| node.address.sound) {
+        let own = node.address.value;
+        if own == address {
+            faults.add(
+                &vip.address.span,
+                format!("\"{address}\" is the own address of \"{}\"; the floating address belongs to neither node", node.name.value),
+            );
+        } else if network_of(own, prefix) != network {
+            faults.add(
+                &vip.address.span,
+                format!("\"{address}/{prefix}\" is not in the subnet of \"{}\" ({own}): clients could not reach it there", node.name.value),
+            );
+        }
+    }
+}
+
+/// Ping targets and links: addresses that could not say what they are asked for.
+fn check_lan(raw: &Raw, faults: &Faults<'_>) {
+    let vip = raw.vips.first().map(|vip| vip.address.value.0);
+    let owner = |address: Ipv4Addr| raw.nodes.iter().find(|node| node.address.value == address).map(|node| node.name.value.clone());
+    for target in &raw.heartbeat.ping.value {
+        if let Some(name) = owner(target.value) {
+            faults.add(
+                &target.span,
+                format!("ping \"{}\" is node \"{name}\": it cannot tell \"cut off\" from \"peer dead\"; name the gateway", target.value),
+            );
+        }
+        if Some(target.value) == vip {
+            faults.add(
+                &target.span,
+                format!("ping \"{}\" is the floating address, which may be on this very node; name the gateway", target.value),
+            );
+        }
+    }
+    for link in &raw.heartbeat.links.value {
+        let [one, two] = link.value;
+        if one == two {
+            faults.add(&link.span, format!("both ends of this link are \"{one}\""));
+        }
+        for end in link.value {
+            if let Some(name) = owner(end) {
+                faults.add(&link.span, format!("\"{end}\" is the own address of \"{name}\", which is a link already"));
+            }
+            if Some(end) == vip {
+                faults.add(&link.span, format!("\"{end}\" is the floating address and moves; a link needs fixed addresses"));
+            }
+        }
+    }
+}
+
+fn check_accounts(raw: &Raw, faults: &Faults<'_>) {
+    let user = &raw.replication.user;
+    if user.value == "mmha_peer" || (user.value == raw.mysql.user.value && user.sound) {
+        faults.add(&user.span, format!("the replication account \"{}\" is taken; it must be an account of its own", user.value));
+    }
+}
+
+/// Only called when nothing was wrong, so both nodes and the address exist.
+fn build(path: &Path, text: &str, raw: Raw, replication: Secret, mysql: Option<Secret>) -> Config {
+    let node = |at: usize| {
+        let node = &raw.nodes[at];
+        Node {
+            name: node.name.value.clone(),
+            address: node.address.value,
+            server_id: u32::try_from(node.server_id.value).unwrap_or(u32::MAX),
+        }
+    };
+    let nodes = [node(0), node(1)];
+    let vip = &raw.vips[0];
+    let (address, prefix) = vip.address.value;
+    let second = vip.preferred.value.as_ref().is_some_and(|name| nodes[1].name.eq_ignore_ascii_case(name));
+    let port = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+    Config {
+        path: path.to_path_buf(),
+        cluster: raw.cluster.value.clone(),
+        vip: Vip { address, prefix, interface: vip.interface.value.clone(), preferred: NodeIndex(u8::from(second)) },
+        nodes,
+        heartbeat: Heartbeat {
+            port: port(raw.heartbeat.port.value),
+            keepalive: raw.heartbeat.keepalive.value,
+            deadtime: raw.heartbeat.deadtime.value,
+            warntime: raw.heartbeat.warntime.value,
+            initdead: raw.heartbeat.initdead.value,
+            auto_failback: raw.heartbeat.auto_failback.value,
+            failback_delay: raw.heartbeat.failback_delay.value,
+            authkeys: raw.heartbeat.authkeys.value,
+            links: values(raw.heartbeat.links),
+            ping: values(raw.heartbeat.ping),
+            lease: raw.heartbeat.lease.value,
+            gate: raw.heartbeat.gate.value,
+            isolation: raw.heartbeat.isolation.value,
+        },
+        mysql: Mysql {
+            socket: raw.mysql.socket.value,
+            port: port(raw.mysql.port.value),
+            user: raw.mysql.user.value,
+            password: mysql,
+            service: raw.mysql.service.value,
+            config_file: raw.mysql.config_file.value,
+            writer: raw.mysql.writer.value,
+            hang: raw.mysql.hang.value,
+            kill_hung: raw.mysql.kill_hung.value,
+        },
+        replication: Replication {
+            user: raw.replication.user.value,
+            password: replication,
+            databases: values(raw.replication.databases),
+            filter: raw.replication.filter.value,
+            durability: raw.replication.durability.value,
+            catch_up: raw.replication.catch_up.value,
+            binlog_expire: raw.replication.binlog_expire.value,
+            binlog_size: raw.replication.binlog_size.value,
+        },
+        firewall: Firewall { manage: raw.firewall.manage.value, clients: values(raw.firewall.clients), close: raw.firewall.close.value },
+        digest: super::digest(text),
+    }
+}
+
+fn values<T>(list: At<Vec<At<T>>>) -> Vec<T> {
+    list.value.into_iter().map(|item| item.value).collect()
+}
+
+fn mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+}
