@@ -1,0 +1,367 @@
+//! From beliefs to facts: every comparison with a limit stands here.
+
+use std::cmp::Ordering;
+
+use super::Core;
+use super::event::{Address, Gate, Ms, RemoteSeen, Sample, ServerSeen};
+use super::fact::{Fact, Facts};
+use super::history::History;
+use super::state::State;
+
+/// Probes that must have gone unanswered before the VIP counts as free (SAFETY B7).
+const QUIET_PROBES: u32 = 4;
+/// Own transactions that the leader lacks may still be on their way to it for so long while its receiver runs.
+const EXTRA_PATIENCE_MS: Ms = 1_500;
+/// A look at the peer's server is repeated twice a second: an older one says nothing.
+const REMOTE_FRESH_MS: Ms = 2_000;
+/// After a claim that could not open the server or add the address.
+const CLAIM_PAUSE_MS: Ms = 30_000;
+/// After a rolled-back handover the next voluntary one waits.
+const ROLLBACK_PAUSE_MS: Ms = 30_000;
+
+impl Core {
+    pub(super) fn facts(&self) -> Facts {
+        let mut facts = Facts::default();
+        self.set_peer_facts(&mut facts);
+        self.set_lan_facts(&mut facts);
+        self.set_server_facts(&mut facts);
+        let belief = &self.belief;
+        let mut set = |fact, holds| facts.set(fact, holds);
+        set(Fact::Woke, belief.woke.is_some());
+        set(Fact::Settled, belief.server.is_some() && belief.lease.address != Address::Unknown && self.store_answered());
+        set(Fact::Alone, belief.alone);
+        let ping_since_start = belief.ping_ms.is_some_and(|at| at >= belief.started_ms);
+        set(Fact::Life, self.peer_echo() || ping_since_start || !self.limits.ping_configured);
+        set(Fact::MayStart, belief.record_known && belief.record.holder);
+        set(Fact::InitOver, self.since(belief.started_ms) >= self.limits.initdead);
+        set(Fact::EpochOk, belief.record_known && belief.store_error.is_none());
+        set(Fact::EpochSaved, belief.record_known && belief.record == belief.want_record);
+        set(Fact::IntentOver, belief.claims_since.is_some_and(|since| self.since(since) >= 2 * self.limits.keepalive));
+        set(Fact::OpStop, belief.stop);
+        set(Fact::OpSwitch, belief.switch);
+        set(Fact::OpForce, belief.force);
+        set(Fact::TimeOver, self.since(self.entered_ms) >= self.state.bound_ms(self.limits.deadtime));
+        facts
+    }
+
+    fn set_peer_facts(&self, facts: &mut Facts) {
+        let (heard, echo) = (self.peer_heard(), self.peer_echo());
+        facts.set(Fact::PeerHeard, heard);
+        facts.set(Fact::PeerLate, self.peer_late());
+        facts.set(Fact::PeerEcho, echo);
+        facts.set(Fact::Mine, self.candidate() == self.id.number);
+        let Some(peer) = self.belief.peer.as_ref().filter(|_| heard) else { return };
+        let beat = &peer.beat;
+        facts.set(Fact::PeerHolds, beat.state.holds());
+        facts.set(Fact::PeerNewer, beat.state.holds() && beat.epoch > self.belief.record.epoch.max(self.belief.want_record.epoch));
+        facts.set(Fact::PeerClaims, beat.claims);
+        facts.set(Fact::PeerConsents, self.peer_consents());
+        facts.set(Fact::PeerRefuses, echo && beat.refused >= self.belief.record.epoch);
+        facts.set(Fact::PeerReady, beat.ready && !beat.leaving);
+        facts.set(Fact::PeerCurrent, beat.current);
+        facts.set(Fact::PeerSynced, self.belief.synced);
+        let rested = self.belief.rolled_back_ms.is_none_or(|at| self.since(at) >= ROLLBACK_PAUSE_MS);
+        let fit = peer.fit_since.is_some_and(|since| self.since(since) >= self.limits.failback_delay);
+        facts.set(Fact::PeerStable, fit && rested && self.since(self.entered_ms) >= self.limits.failback_delay);
+        facts.set(
+            Fact::PeerPreferred,
+            !self.id.preferred && !self.belief.by_request && self.limits.auto_failback && beat.config == self.limits.config_digest,
+        );
+        facts.set(Fact::PeerAsks, beat.asks);
+        facts.set(Fact::PeerApplied, self.peer_applied());
+    }
+
+    fn set_lan_facts(&self, facts: &mut Facts) {
+        let belief = &self.belief;
+        facts.set(Fact::LinkUp, belief.carrier == Some(true));
+        facts.set(Fact::Cut, self.cut());
+        let held = match belief.lease.address {
+            Address::Held { renewed_ms } => Some(renewed_ms),
+            Address::Unknown | Address::Found { .. } | Address::Absent => None,
+        };
+        facts.set(Fact::VipSet, held.is_some());
+        facts.set(Fact::VipGone, belief.lease.address == Address::Absent);
+        facts.set(Fact::LeaseKept, held.is_some_and(|renewed| self.since(renewed) < self.limits.lease));
+        facts.set(Fact::GateShut, matches!(belief.lease.gate, Gate::Shut | Gate::None));
+        let found = matches!(belief.lease.address, Address::Found { left_ms } if self.since(belief.started_ms) < left_ms);
+        facts.set(Fact::Adoptable, found);
+        let probing_ms = self.probing_ms();
+        let claim = belief.vip_claim.map(|(_, at)| self.since(at));
+        facts.set(Fact::VipAnswered, claim.is_some_and(|age| age < probing_ms));
+        facts.set(Fact::VipContested, self.contested());
+        let first = belief.first_probe_ms.is_some_and(|at| self.since(at) >= probing_ms);
+        let last = self.since(belief.last_probe_ms) <= self.limits.keepalive;
+        // Probes that left into a dead network are unanswered too: somebody must have been heard on it while they went out.
+        let alive = |at: Ms| belief.ping_ms.is_some_and(|answer| answer >= at + probing_ms / 2);
+        let network = !self.limits.ping_configured || belief.first_probe_ms.is_some_and(alive);
+        facts.set(Fact::VipQuiet, first && last && network && belief.probes >= QUIET_PROBES);
+        let fresh = |at: Ms| self.since(at) < REMOTE_FRESH_MS;
+        let clear = |seen: &(RemoteSeen, Ms)| matches!(seen.0, RemoteSeen::Fenced(_)) || seen.0 == RemoteSeen::Down && fresh(seen.1);
+        facts.set(Fact::RemoteClear, belief.remote.as_ref().is_some_and(clear));
+    }
+
+    fn set_server_facts(&self, facts: &mut Facts) {
+        let belief = &self.belief;
+        facts.set(Fact::DbOk, matches!(belief.server, Some(ServerSeen::Ok(_))));
+        facts.set(Fact::DbDead, matches!(belief.server, Some(ServerSeen::Dead)));
+        facts.set(Fact::DbHung, matches!(belief.server, Some(ServerSeen::Hung)));
+        let adoptable = self.state == State::Boot && belief.sample.as_ref().is_some_and(|sample| !sample.read_only);
+        let opened = self.state.holds() && belief.opened_order >= belief.era_order;
+        facts.set(Fact::DbRw, adoptable || opened || (self.limits.both_write && self.sample().is_some()));
+        facts.set(Fact::DbRo, self.read_only());
+        facts.set(Fact::DbFoundClosed, belief.found_closed_order == self.order);
+        let closed = belief.closed.as_ref().is_some_and(|(order, _)| *order == self.order);
+        facts.set(Fact::DbClosed, closed || (self.limits.both_write && self.sample().is_some()));
+        facts.set(Fact::Applied, self.applied());
+        let patience = if belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving) { EXTRA_PATIENCE_MS } else { 0 };
+        facts.set(Fact::Agrees, self.compared().is_some() && self.raw_extra().is_empty());
+        facts.set(Fact::Extra, !self.raw_extra().is_empty() && belief.extra_since.is_some_and(|since| self.since(since) >= patience));
+    }
+
+    pub(super) fn since(&self, then: Ms) -> Ms {
+        self.belief.now.saturating_sub(then)
+    }
+
+    /// The pair's deadtime: the larger of both nodes', and never before the peer's announced gate has ended (SAFETY A10, B9).
+    fn deadtime(&self) -> Ms {
+        let peers = self.belief.peer.as_ref().map_or(0, |peer| peer.beat.deadtime_ms.max(peer.beat.gate_ms + self.limits.keepalive / 2));
+        self.limits.deadtime.max(peers.min(60_000))
+    }
+
+    pub(super) fn peer_heard(&self) -> bool {
+        self.belief.peer.as_ref().is_some_and(|peer| self.since(peer.heard_ms) < self.deadtime())
+    }
+
+    /// Silent for long enough to start gathering proof.
+    pub(super) fn peer_late(&self) -> bool {
+        self.belief.peer.as_ref().is_none_or(|peer| self.since(peer.heard_ms) >= self.limits.warntime)
+    }
+
+    pub(super) fn peer_echo(&self) -> bool {
+        let echo = self.belief.peer.as_ref().and_then(|peer| peer.echo_sent_ms);
+        self.peer_heard() && echo.is_some_and(|sent| self.since(sent) < self.limits.deadtime)
+    }
+
+    fn peer_consents(&self) -> bool {
+        let Some(peer) = &self.belief.peer else { return false };
+        let granted = peer.beat.state != State::Granted || peer.beat.epoch > self.belief.refused;
+        let echo_fresh = peer.echo_sent_ms.is_some_and(|sent| self.since(sent) < self.limits.warntime);
+        self.peer_echo()
+            && echo_fresh
+            && peer.beat.gone
+            && granted
+            && peer.beat.candidate == self.id.number
+            && peer.echo_version >= self.belief.stance_version
+    }
+
+    fn peer_applied(&self) -> bool {
+        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.as_ref());
+        let closed = self.belief.closed.as_ref().map(|(_, history)| history);
+        let (Some(theirs), Some(closed), Some(sample)) = (theirs, closed, &self.belief.sample) else {
+            return self.limits.both_write;
+        };
+        self.peer_echo() && theirs.contains(&closed.only(&sample.server_key))
+    }
+
+    pub(super) fn ping_answers(&self) -> bool {
+        self.belief.ping_ms.is_some_and(|at| self.since(at) < self.limits.isolation)
+    }
+
+    pub(super) fn cut(&self) -> bool {
+        // A node that has just started has had no chance yet to hear anybody; once it has adopted its lease it must have.
+        let grace = if self.state == State::Boot { self.belief.started_ms } else { 0 };
+        let last_sign = self.belief.peer.as_ref().map_or(0, |peer| peer.heard_ms).max(grace);
+        let heard_within_limit = self.since(last_sign) < self.limits.isolation;
+        let no_carrier = self.belief.carrier == Some(false);
+        !heard_within_limit && (no_carrier || (self.limits.ping_configured && !self.ping_answers()))
+    }
+
+    /// By all the proof so far the VIP will be mine as soon as the deadtime is over: to be announced (SAFETY B8).
+    pub(super) fn claims(&self) -> bool {
+        let belief = &self.belief;
+        let silent = belief.peer.as_ref().map_or(self.since(belief.started_ms), |peer| self.since(peer.heard_ms));
+        let soon = silent + 2 * self.limits.keepalive >= self.deadtime();
+        let unanswered = belief.first_probe_ms.is_some() && belief.probes >= QUIET_PROBES / 2 && belief.probing;
+        let may = belief.alone || belief.force;
+        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && may && !self.cut()
+    }
+
+    /// How long the VIP must stay unanswered: the time between warntime and deadtime (SAFETY B7).
+    fn probing_ms(&self) -> Ms {
+        self.limits.deadtime.saturating_sub(self.limits.warntime)
+    }
+
+    /// The older claim yields; a young one stays on node 1, and on node 2 unless the contest goes on (SAFETY A4).
+    fn contested(&self) -> bool {
+        let belief = &self.belief;
+        let lately = belief.vip_claim.is_some_and(|(_, at)| at >= belief.era_ms && self.since(at) < self.limits.deadtime);
+        let young = self.since(belief.era_ms) < self.limits.deadtime;
+        let long = belief.contest_since.is_some_and(|since| self.since(since.max(belief.era_ms)) >= self.limits.deadtime / 2);
+        self.state.holds() && lately && (!young || (self.id.number == 2 && long))
+    }
+
+    fn store_answered(&self) -> bool {
+        self.belief.record_known || self.belief.store_error.is_some()
+    }
+
+    /// The last look at the server, if it was taken in the present era and is not old.
+    pub(super) fn sample(&self) -> Option<&Sample> {
+        let sample = self.belief.sample.as_ref()?;
+        let ok = matches!(self.belief.server, Some(ServerSeen::Ok(_)));
+        (ok && sample.taken_ms >= self.belief.era_ms).then_some(sample)
+    }
+
+    pub(super) fn read_only(&self) -> bool {
+        let reopened = self.sample().is_some_and(|sample| !sample.read_only && sample.taken_ms > self.belief.closed_ms);
+        let closed = !reopened && self.belief.closed.as_ref().is_some_and(|(order, _)| *order >= self.belief.era_order);
+        let settled = !matches!(self.state, State::Release | State::Fence) && self.sample().is_some_and(|sample| sample.read_only);
+        !self.state.holds() && (closed || settled || (self.limits.both_write && self.sample().is_some()))
+    }
+
+    /// Everything of the peer's that ever reached this node is applied, judged by a look no older than the silence.
+    pub(super) fn applied(&self) -> bool {
+        let Some(sample) = &self.belief.sample else { return false };
+        let silent_since = self.belief.peer.as_ref().map_or(0, |peer| if self.peer_heard() { 0 } else { peer.heard_ms });
+        let alive = matches!(self.belief.server, Some(ServerSeen::Ok(_)));
+        let applier = sample.replica.as_ref().is_some_and(|replica| replica.applier_running) || sample.history.contains(&self.belief.mark);
+        let all = sample.history.contains(&self.belief.mark) && sample.history.contains(&self.belief.own_mark);
+        alive && sample.taken_ms >= silent_since && applier && all
+    }
+
+    /// Close enough to start a handover: the rest is applied while it drains.
+    pub(super) fn nearly_applied(&self) -> bool {
+        self.sample().is_some_and(|sample| sample.history.contains(&self.belief.mark_before))
+    }
+
+    /// Own transactions that the leader of the pair lacks.
+    pub(super) fn raw_extra(&self) -> History {
+        self.compared().map(|(mine, theirs)| mine.minus(&theirs)).unwrap_or_default()
+    }
+
+    /// Own transactions that this server has lost and the leader still has.
+    pub(super) fn lost_tail(&self) -> History {
+        self.compared().map(|(mine, theirs)| theirs.minus(&mine)).unwrap_or_default()
+    }
+
+    /// The peer holds nothing and has granted nothing: what it acknowledged by itself must be here before it may be followed. While its
+    /// history is not known, only who was in sync with it, or held the address last, is sure of that.
+    fn behind_peer(&self) -> bool {
+        let Some(peer) = self.belief.peer.as_ref().filter(|_| self.peer_heard() && !self.limits.both_write) else { return false };
+        if peer.beat.state.holds() || peer.beat.state == State::Granted || self.belief.force {
+            return false;
+        }
+        match (&peer.beat.history, self.sample()) {
+            (Some(theirs), Some(mine)) if peer.beat.server_ok => !mine.history.contains(&theirs.only(&peer.beat.server_key)),
+            _ => !(self.belief.alone || self.belief.record.holder && self.belief.record.epoch >= peer.beat.epoch),
+        }
+    }
+
+    fn lacks_own_history(&self) -> bool {
+        self.sample().is_some_and(|sample| !sample.history.contains(&self.belief.own_mark))
+    }
+
+    /// My own writes as I have them and as the leader has them; `None` while there is no leader or either is not known.
+    fn compared(&self) -> Option<(History, History)> {
+        if self.limits.both_write || self.state.holds() || !self.peer_echo() || !self.read_only() {
+            return None;
+        }
+        let (sample, peer) = (self.sample()?, self.belief.peer.as_ref()?);
+        let theirs = peer.beat.history.as_ref()?;
+        let leads = peer.beat.state.holds() || self.diverged_behind();
+        leads.then(|| (sample.history.only(&sample.server_key), theirs.only(&sample.server_key)))
+    }
+
+    /// Nobody holds, both have what the other lacks, and the peer held the later epoch.
+    fn diverged_behind(&self) -> bool {
+        let Some(peer) = &self.belief.peer else { return false };
+        let (Some(sample), Some(theirs)) = (self.sample(), &peer.beat.history) else { return false };
+        let diverged = !sample.history.contains(theirs) && !theirs.contains(&sample.history);
+        let other = 3 - self.id.number;
+        diverged && !peer.beat.state.holds() && self.fitter(&peer.beat.history, peer.beat.epoch) == other
+    }
+
+    /// Number of the node that should hold the VIP by all I know; 0 = undecided.
+    pub(super) fn candidate(&self) -> u8 {
+        let (me, other) = (self.id.number, 3 - self.id.number);
+        if self.state.yields() || !self.ready() {
+            return if self.state.holds() && !self.state.yields() { me } else { other };
+        }
+        let Some(peer) = self.belief.peer.as_ref().filter(|_| self.peer_heard()) else { return me };
+        // Both have just started: the preferred node is given the moment it needs, rather than the address twice.
+        if peer.beat.state == State::Boot && !self.id.preferred && self.since(self.entered_ms) < self.limits.deadtime {
+            return other;
+        }
+        if peer.beat.state.yields() || !peer.beat.ready {
+            return if peer.beat.state.holds() && !peer.beat.state.yields() { other } else { me };
+        }
+        if self.state == State::Gate {
+            return me;
+        }
+        if self.failed_lately() != peer.beat.shy && peer.beat.state == State::Standby {
+            return if peer.beat.shy { me } else { other };
+        }
+        if peer.beat.state.holds() || peer.beat.state == State::Gate {
+            return other;
+        }
+        self.fitter(&peer.beat.history, peer.beat.epoch)
+    }
+
+    /// Both could serve: the one with all data, then the later holder, then the preferred one.
+    fn fitter(&self, theirs: &Option<History>, peer_epoch: u64) -> u8 {
+        let (me, other) = (self.id.number, 3 - self.id.number);
+        let (Some(sample), Some(theirs)) = (self.sample(), theirs) else { return 0 };
+        let (i_have, they_have) = (sample.history.contains(theirs), theirs.contains(&sample.history));
+        match (i_have, they_have) {
+            (true, true) => {
+                if self.id.preferred {
+                    me
+                } else {
+                    other
+                }
+            }
+            (true, false) => me,
+            (false, true) => other,
+            (false, false) => match self.belief.record.epoch.cmp(&peer_epoch) {
+                Ordering::Greater => me,
+                Ordering::Less => other,
+                Ordering::Equal if self.id.preferred => me,
+                Ordering::Equal => other,
+            },
+        }
+    }
+
+    /// A claim of mine has just come to nothing: a peer that is ready goes first.
+    pub(super) fn failed_lately(&self) -> bool {
+        self.belief.claim_failed_ms.is_some_and(|at| self.since(at) < CLAIM_PAUSE_MS)
+    }
+
+    pub(super) fn ready(&self) -> bool {
+        self.not_ready_why().is_none()
+    }
+
+    /// Why this node could not take over now; `None` = it could.
+    pub(super) fn not_ready_why(&self) -> Option<&'static str> {
+        let belief = &self.belief;
+        let replica = self.sample().and_then(|sample| sample.replica.as_ref());
+        let reasons = [
+            (belief.stop, "it is stopping"),
+            (self.state.holds(), "it serves"),
+            (matches!(self.state, State::Boot), "it has just started"),
+            (matches!(self.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),
+            (matches!(self.state, State::Isolated), "it is cut off"),
+            (!matches!(belief.server, Some(ServerSeen::Ok(_))), "its server does not work"),
+            (!matches!(self.state, State::Standby | State::Gate), "it is not standby"),
+            (belief.carrier != Some(true), "its interface has no carrier"),
+            (!belief.record_known || belief.store_error.is_some(), "its epoch file cannot be used"),
+            (!self.read_only(), "its server is not confirmed read-only"),
+            (self.sample().is_none(), "its server has not been looked at in this state"),
+            (replica.is_none(), "replication is not set up on it"),
+            (!replica.is_some_and(|replica| replica.applier_running) && !self.applied(), "its applier does not run"),
+            (!self.raw_extra().is_empty(), "it has transactions the writer lacks"),
+            (self.behind_peer(), "it lacks transactions of its peer, or cannot know"),
+            (self.lacks_own_history(), "it has lost transactions of its own that its peer has"),
+            (!self.lost_tail().is_empty(), "it is fetching back transactions it had lost"),
+        ];
+        reasons.into_iter().find(|(holds, _)| *holds).map(|(_, why)| why)
+    }
+}

@@ -1,0 +1,345 @@
+//! What we believe and how fresh it is. Only bookkeeping: no decision is taken here.
+
+use super::Core;
+use super::beat::Beat;
+use super::event::{Address, Event, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
+use super::history::History;
+use super::state::State;
+
+/// How long an operator's `--force` counts.
+const FORCE_MS: Ms = 60_000;
+
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub beat: Beat,
+    pub heard_ms: Ms,
+    pub echo_sent_ms: Option<Ms>,
+    pub echo_version: u64,
+    /// Ready and current without a break since then.
+    pub fit_since: Option<Ms>,
+    /// Its receiver has not run since then.
+    pub deaf_since: Option<Ms>,
+}
+
+#[derive(Debug)]
+pub struct Belief {
+    pub now: Ms,
+    pub started_ms: Ms,
+    /// The last change between holding and not holding: older looks at a server prove nothing about now.
+    pub era_ms: Ms,
+    pub era_order: u64,
+    pub peer: Option<Peer>,
+    /// Grants up to this epoch are refused for good.
+    pub refused: u64,
+    pub consented: bool,
+    /// The present claim rests on silence, not on consent.
+    pub by_silence: bool,
+    /// Decided when the node let go; in force until it is well again.
+    pub kill_server: bool,
+    pub woke: Option<Ms>,
+    pub carrier: Option<bool>,
+    pub ping_ms: Option<Ms>,
+    pub vip_claim: Option<([u8; 6], Ms)>,
+    pub contest_since: Option<Ms>,
+    pub probes: u32,
+    pub first_probe_ms: Option<Ms>,
+    pub last_probe_ms: Ms,
+    /// Probing is wanted now: what was probed earlier proves nothing.
+    pub probing: bool,
+    pub claims_since: Option<Ms>,
+    pub lease: LeaseSeen,
+    pub server: Option<ServerSeen>,
+    pub sample: Option<Sample>,
+    /// Everything the peer's writes that ever reached this node: survives restarts of the server (facts: MariaDB forgets).
+    pub mark: History,
+    /// What the mark was one look earlier: who has applied that is close behind.
+    pub mark_before: History,
+    /// Everything of my own writes that the peer was ever seen to have: a server that lacks some of it has lost its tail.
+    pub own_mark: History,
+    pub closed: Option<(u64, History)>,
+    pub closed_ms: Ms,
+    pub found_closed_order: u64,
+    pub claim_failed_ms: Option<Ms>,
+    pub granted_since: Option<Ms>,
+    pub opened_order: u64,
+    pub role_error: String,
+    pub remote: Option<(RemoteSeen, Ms)>,
+    /// On disk.
+    pub record: Record,
+    pub record_known: bool,
+    pub store_error: Option<String>,
+    /// To be on disk.
+    pub want_record: Record,
+    /// May go on without the peer: in sync when it was last heard.
+    pub alone: bool,
+    /// I acknowledged writes that the peer does not have, and it has not been heard since: nobody else may go on.
+    pub solo: bool,
+    /// The most own writes that were seen acknowledged, and when they last moved or had nothing to wait for.
+    pub acknowledged: u64,
+    pub flowed_ms: Ms,
+    /// At my last good look at the server everything acknowledged was at the peer too.
+    pub synced: bool,
+    /// The writer has transactions that have not reached me; how many have, and when the last did.
+    pub missing: bool,
+    pub got: u64,
+    pub got_ms: Ms,
+    pub semi_sync: bool,
+    pub unprotected_since: Option<Ms>,
+    pub extra_since: Option<Ms>,
+    pub rolled_back_ms: Option<Ms>,
+    pub switch: bool,
+    /// When this node's operator asked for the address here.
+    pub asked_ms: Option<Ms>,
+    /// The present claim, or the handover under way, is an operator's wish.
+    pub by_request: bool,
+    pub force: bool,
+    pub forced_ms: Ms,
+    pub stop: bool,
+    /// My own stance (candidate) and the version of `say` since which it has been "me".
+    pub stance_version: u64,
+}
+
+impl Belief {
+    pub fn new(now: Ms) -> Belief {
+        Belief {
+            now,
+            started_ms: now,
+            era_ms: now,
+            era_order: 0,
+            peer: None,
+            refused: 0,
+            consented: false,
+            by_silence: false,
+            kill_server: false,
+            woke: None,
+            carrier: None,
+            ping_ms: None,
+            vip_claim: None,
+            contest_since: None,
+            probes: 0,
+            first_probe_ms: None,
+            last_probe_ms: 0,
+            probing: false,
+            claims_since: None,
+            lease: LeaseSeen { address: Address::Unknown, gate: Gate::Unknown },
+            server: None,
+            sample: None,
+            mark: History::default(),
+            mark_before: History::default(),
+            own_mark: History::default(),
+            closed: None,
+            closed_ms: 0,
+            found_closed_order: 0,
+            claim_failed_ms: None,
+            granted_since: None,
+            opened_order: 0,
+            role_error: String::new(),
+            remote: None,
+            record: Record::default(),
+            record_known: false,
+            store_error: None,
+            want_record: Record::default(),
+            alone: false,
+            solo: false,
+            acknowledged: 0,
+            flowed_ms: now,
+            synced: false,
+            missing: false,
+            got: 0,
+            got_ms: now,
+            semi_sync: false,
+            unprotected_since: None,
+            extra_since: None,
+            rolled_back_ms: None,
+            switch: false,
+            asked_ms: None,
+            by_request: false,
+            force: false,
+            forced_ms: 0,
+            stop: false,
+            stance_version: u64::MAX,
+        }
+    }
+
+    /// The epoch of a new claim: above all ever seen, odd for node 1, even for node 2, so that two claims never tie.
+    pub fn claim_epoch(&mut self, number: u8) {
+        let seen = self.record.epoch.max(self.peer.as_ref().map_or(0, |peer| peer.beat.epoch));
+        let parity = u64::from(number) % 2;
+        let next = if (seen + 1) % 2 == parity { seen + 1 } else { seen + 2 };
+        // Who was the last holder stays that until the claim succeeds: a crash in between must not leave nobody who may start alone.
+        self.want_record = Record { epoch: next, holder: self.want_record.holder };
+    }
+}
+
+impl Core {
+    /// Letting go without a handover of a server that hangs, or that holds commits whose acknowledgement cannot come: ending their
+    /// sessions would commit them here alone. Crash recovery drops them instead, and the tail is fetched from the survivor.
+    pub(super) fn must_kill_server(&self) -> bool {
+        let hung = matches!(self.belief.server, Some(ServerSeen::Hung));
+        // Of a server that died since, nothing waits any more, and the one that comes back is well.
+        let answers = matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Refuses(_)));
+        let waiting = answers && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on && s.semi_sync_waiting > 0);
+        self.limits.kill_hung && !self.belief.stop && (hung || waiting && (!self.peer_echo() || self.peer_late()))
+    }
+
+    pub(super) fn note(&mut self, event: Event, now: Ms) {
+        self.belief.now = now.max(self.belief.now);
+        let now = self.belief.now;
+        match event {
+            Event::Tick => {}
+            Event::Woke { gap_ms } => self.note_woke(gap_ms),
+            Event::Beat(heard) => self.note_beat(heard),
+            Event::Link { carrier } => self.belief.carrier = Some(carrier),
+            Event::PingAnswered => self.belief.ping_ms = Some(now),
+            Event::VipClaimed { mac } => self.note_claim(mac),
+            Event::ProbeSent => {
+                self.belief.probes += 1;
+                self.belief.first_probe_ms.get_or_insert(now);
+                self.belief.last_probe_ms = now;
+            }
+            Event::Lease(lease) => self.belief.lease = lease,
+            Event::Server(seen) => self.note_server(seen),
+            Event::Role { order, outcome } => self.note_role(order, outcome),
+            Event::Remote(seen) => self.note_remote(seen),
+            Event::Store(seen) => self.note_store(seen),
+            Event::Switch { force } => {
+                self.belief.switch = self.state == State::Active;
+                self.belief.force = force && self.state != State::Active;
+                self.belief.forced_ms = now;
+                self.belief.asked_ms = (self.state == State::Standby).then_some(now);
+            }
+            Event::Stop => self.belief.stop = true,
+        }
+        self.track();
+    }
+
+    fn note_beat(&mut self, heard: Heard) {
+        let now = self.belief.now;
+        let fit = heard.beat.ready && heard.beat.current;
+        let old = self.belief.peer.take().filter(|_| !heard.new_session);
+        let (fit_since, deaf_since) = old.as_ref().map_or((None, None), |peer| (peer.fit_since, peer.deaf_since));
+        self.belief.peer = Some(Peer {
+            heard_ms: now,
+            echo_sent_ms: heard.echo_sent_ms.or(old.as_ref().and_then(|peer| peer.echo_sent_ms)),
+            echo_version: heard.echo_version.max(old.as_ref().map_or(0, |peer| peer.echo_version)),
+            fit_since: if fit { fit_since.or(Some(now)) } else { None },
+            deaf_since: if heard.beat.receiving { None } else { deaf_since.or(Some(now)) },
+            beat: heard.beat,
+        });
+        self.belief.remote = None;
+        self.note_own_mark();
+        self.note_sync();
+    }
+
+    fn note_own_mark(&mut self) {
+        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.as_ref());
+        // What it has now, not ever: what both have lost nobody can wait for.
+        if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample) {
+            self.belief.own_mark = theirs.only(&sample.server_key);
+        }
+    }
+
+    /// What was proved before standing still proves nothing now.
+    fn note_woke(&mut self, gap_ms: Ms) {
+        self.belief.probes = 0;
+        self.belief.first_probe_ms = None;
+        self.belief.claims_since = None;
+        self.belief.remote = None;
+        if !self.peer_heard() {
+            self.belief.alone = self.belief.solo;
+        }
+        self.belief.woke = (self.state.holds() || self.state == State::Gate).then_some(gap_ms);
+    }
+
+    fn note_claim(&mut self, mac: [u8; 6]) {
+        let now = self.belief.now;
+        let fresh = self.belief.vip_claim.is_some_and(|(_, at)| now.saturating_sub(at) < self.limits.deadtime);
+        if !fresh || self.belief.contest_since.is_none() {
+            self.belief.contest_since = Some(now);
+        }
+        self.belief.vip_claim = Some((mac, now));
+        self.doubt_sync();
+        self.belief.probes = 0;
+        self.belief.first_probe_ms = None;
+    }
+
+    fn note_server(&mut self, seen: ServerSeen) {
+        if let ServerSeen::Ok(sample) = &seen {
+            if let Some(replica) = &sample.replica {
+                let mark = self.belief.mark.union(&replica.received.without(&sample.server_key));
+                self.belief.mark_before = std::mem::replace(&mut self.belief.mark, mark);
+            }
+            self.note_flow(sample);
+            self.belief.sample = Some((**sample).clone());
+            self.note_synced();
+        }
+        self.belief.server = Some(seen);
+    }
+
+    fn note_role(&mut self, order: u64, outcome: RoleOutcome) {
+        match outcome {
+            RoleOutcome::Closed(history) => {
+                self.belief.closed = Some((order, history));
+                self.belief.closed_ms = self.belief.now;
+            }
+            RoleOutcome::FoundClosed => self.belief.found_closed_order = order,
+            RoleOutcome::Opened => self.belief.opened_order = order,
+            RoleOutcome::Failed(text) if order == self.order => self.belief.role_error = text,
+            RoleOutcome::Failed(_) => {}
+        }
+    }
+
+    fn note_remote(&mut self, seen: RemoteSeen) {
+        if let (RemoteSeen::Fenced(history), Some(sample)) = (&seen, &self.belief.sample) {
+            self.belief.mark = self.belief.mark.union(&history.without(&sample.server_key));
+            self.belief.own_mark = self.belief.own_mark.union(&history.only(&sample.server_key));
+        }
+        self.belief.remote = Some((seen, self.belief.now));
+    }
+
+    fn note_store(&mut self, seen: StoreSeen) {
+        match seen {
+            StoreSeen::Saved(record) => {
+                if !self.belief.record_known {
+                    self.belief.want_record = record;
+                }
+                self.belief.record = record;
+                self.belief.record_known = true;
+                self.belief.store_error = None;
+            }
+            StoreSeen::Failed(text) => self.belief.store_error = Some(text),
+        }
+    }
+
+    /// Beliefs that follow from others over time.
+    fn track(&mut self) {
+        self.track_semi_sync();
+        self.track_stall();
+        self.track_claim();
+        let heard = self.peer_heard();
+        self.belief.solo = match self.state {
+            State::Active => !(heard || self.limits.lossless && self.belief.semi_sync),
+            _ => self.belief.solo && !heard,
+        };
+        // An operator's risk is about what was seen then, not about whatever comes later.
+        self.belief.force &= self.since(self.belief.forced_ms) < FORCE_MS;
+        let extra = !self.raw_extra().is_empty();
+        self.belief.extra_since = if extra { self.belief.extra_since.or(Some(self.belief.now)) } else { None };
+        let belief = &mut self.belief;
+        let newer = belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.epoch > belief.record.epoch);
+        if newer && !self.state.holds() {
+            belief.want_record.holder = false;
+        }
+    }
+
+    /// Probes count from when they became wanted; the claim is announced from when only time is missing.
+    fn track_claim(&mut self) {
+        let probing = self.probe();
+        if probing && !self.belief.probing {
+            self.belief.probes = 0;
+            self.belief.first_probe_ms = None;
+        }
+        self.belief.probing = probing;
+        self.belief.claims_since = if self.claims() { self.belief.claims_since.or(Some(self.belief.now)) } else { None };
+    }
+}

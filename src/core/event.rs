@@ -1,0 +1,161 @@
+//! Everything that may tell the core something. Observers and actuators report; nobody but the core concludes.
+
+use super::beat::Beat;
+use super::history::History;
+
+/// Milliseconds of CLOCK_BOOTTIME (the simulator's own clock in tests).
+pub type Ms = u64;
+
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Time has passed.
+    Tick,
+    /// The link thread stood still for so long and has dropped the leases already.
+    Woke {
+        gap_ms: Ms,
+    },
+    /// A verified datagram of the peer's current session.
+    Beat(Heard),
+    /// The interface of the VIP.
+    Link {
+        carrier: bool,
+    },
+    /// A ping target answered.
+    PingAnswered,
+    /// An ARP packet with the VIP as sender from a foreign MAC.
+    VipClaimed {
+        mac: [u8; 6],
+    },
+    /// An ARP probe for the VIP went out.
+    ProbeSent,
+    Lease(LeaseSeen),
+    Server(ServerSeen),
+    Role {
+        order: u64,
+        outcome: RoleOutcome,
+    },
+    Remote(RemoteSeen),
+    Store(StoreSeen),
+    /// The operator wants the VIP on the peer.
+    Switch {
+        force: bool,
+    },
+    /// The service is asked to end.
+    Stop,
+}
+
+#[derive(Debug, Clone)]
+pub struct Heard {
+    pub beat: Beat,
+    /// A new session of the peer: what was promised by the old one is void.
+    pub new_session: bool,
+    /// When I sent the newest datagram that the peer has heard (its echo); `None` = no echo of this session.
+    pub echo_sent_ms: Option<Ms>,
+    /// The version of my own stance in that datagram.
+    pub echo_version: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    /// Not looked yet.
+    Unknown,
+    /// Found at start: a leased /32 of ours with so much left.
+    Found {
+        left_ms: Ms,
+    },
+    Absent,
+    Held {
+        renewed_ms: Ms,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    Unknown,
+    Open,
+    Shut,
+    /// No nf_tables: the address lease is the only fence.
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseSeen {
+    pub address: Address,
+    pub gate: Gate,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerSeen {
+    Ok(Box<Sample>),
+    /// No process listens.
+    Dead,
+    /// It did not answer within the hang limit.
+    Hung,
+    /// It answers, but refuses: the sentence says what.
+    Refuses(String),
+}
+
+/// One look at the own server. `taken_ms` is when the look began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sample {
+    pub taken_ms: Ms,
+    pub read_only: bool,
+    pub server_key: String,
+    pub history: History,
+    /// `None`: replication from the peer is not configured.
+    pub replica: Option<ReplicaSample>,
+    pub semi_sync_on: bool,
+    pub semi_sync_active: bool,
+    /// Commits that wait for the peer's acknowledgement.
+    pub semi_sync_waiting: u32,
+    /// Crash recovery drops what nobody acknowledged (MariaDB with init_rpl_role=SLAVE).
+    pub truncates: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplicaSample {
+    pub receiver_running: bool,
+    pub receiver_connected: bool,
+    pub applier_running: bool,
+    pub received: History,
+    pub lag_s: Option<u64>,
+    /// Last error of either thread, empty when none.
+    pub error: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoleOutcome {
+    /// Read-only, sessions gone, at this position.
+    Closed(History),
+    /// Writable.
+    Opened,
+    /// It was opened under this order, and somebody has closed it since.
+    FoundClosed,
+    Failed(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoteSeen {
+    /// Nobody listens at the peer's server port (refused, unreachable or silent).
+    Down,
+    /// It listens; not closed by me.
+    Up,
+    /// I set it read-only over SQL; it stands at this position.
+    Fenced(History),
+    Failed(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreSeen {
+    /// Read at start, or written and synced since.
+    Saved(Record),
+    Failed(String),
+}
+
+/// What must survive a crash: /var/lib/mmha/epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Record {
+    pub epoch: u64,
+    /// This node held the address in `epoch` and has not seen a newer one.
+    pub holder: bool,
+}

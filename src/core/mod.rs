@@ -1,0 +1,295 @@
+//! The pure decision core: what we believe (`belief`), the named booleans it amounts to (`assess`), the table (`rules`) and
+//! what must hold in each state (`wants`). No sockets, files, clocks, logs, threads, SQL or randomness; it cannot fail.
+
+mod assess;
+pub mod beat;
+mod belief;
+pub mod event;
+pub mod fact;
+pub mod history;
+pub mod rules;
+mod sentence;
+pub mod state;
+mod sync;
+pub mod want;
+mod wants;
+
+#[cfg(test)]
+mod tests;
+
+use beat::Beat;
+use belief::Belief;
+use event::{Event, Ms};
+use fact::{Fact, Facts};
+use rules::Rule;
+use state::State;
+use want::Want;
+
+/// Who we are, for sentences and tie-breaks.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// 1 or 2, by file order.
+    pub number: u8,
+    pub peer_name: String,
+    pub vip: String,
+    pub preferred: bool,
+}
+
+/// The timing and policy of the pair, milliseconds; the inequalities of SAFETY B are checked by `config`.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub keepalive: Ms,
+    pub deadtime: Ms,
+    pub warntime: Ms,
+    pub initdead: Ms,
+    pub gate: Ms,
+    pub lease: Ms,
+    pub isolation: Ms,
+    pub failback_delay: Ms,
+    pub auto_failback: bool,
+    pub lossless: bool,
+    /// `writer = "both"`: the server is writable on both nodes at all times.
+    pub both_write: bool,
+    pub kill_hung: bool,
+    pub ping_configured: bool,
+    pub config_digest: u64,
+}
+
+/// One firing of a rule that changed the state or the reason for staying.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    pub at_ms: Ms,
+    pub from: State,
+    pub to: State,
+    pub rule: u16,
+    pub epoch: u64,
+    pub sentence: String,
+}
+
+#[derive(Debug)]
+pub struct Core {
+    id: Identity,
+    limits: Limits,
+    belief: Belief,
+    state: State,
+    entered_ms: Ms,
+    order: u64,
+    rule: u16,
+    sentence: String,
+    said: Option<Beat>,
+    want: Option<Want>,
+    decisions: Vec<Decision>,
+}
+
+/// More steps than this within one instant would mean that the table runs in a circle.
+const MAX_STEPS: usize = 8;
+
+impl Core {
+    pub fn new(id: Identity, limits: Limits, now: Ms) -> Core {
+        let belief = Belief::new(now);
+        let mut core = Core {
+            id,
+            limits,
+            belief,
+            state: State::Boot,
+            entered_ms: now,
+            order: 1,
+            rule: 0,
+            sentence: String::new(),
+            said: None,
+            want: None,
+            decisions: Vec::new(),
+        };
+        core.step(Event::Tick, now);
+        core
+    }
+
+    /// Takes one event at time `now` (never earlier than before) and follows the table until it rests.
+    pub fn step(&mut self, event: Event, now: Ms) {
+        self.note(event, now);
+        for _ in 0..MAX_STEPS {
+            let facts = self.facts();
+            let rule = rules::first_match(self.state, facts);
+            let moved = rule.to != self.state;
+            if moved || rule.number != self.rule {
+                self.decide(rule);
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.refresh_want();
+    }
+
+    /// The configuration was read again: policy may change while running, timing may not (SAFETY A10).
+    pub fn retune(&mut self, auto_failback: bool, failback_delay: Ms) {
+        self.limits.auto_failback = auto_failback;
+        self.limits.failback_delay = failback_delay;
+    }
+
+    /// When `step` must be called again even if nothing happens: seldom while the peer is fresh and nothing moves.
+    pub fn deadline(&self) -> Ms {
+        let calm =
+            matches!(self.state, State::Active | State::Standby | State::Failed | State::Isolated | State::Quarantined | State::Boot);
+        let fresh = self.belief.peer.as_ref().is_some_and(|peer| self.since(peer.heard_ms) < self.limits.warntime);
+        let (part, most) = match (calm, fresh) {
+            (true, true) => (10, 200),
+            (true, false) => (100, 20),
+            (false, _) => (200, 10),
+        };
+        self.belief.now + (self.limits.deadtime / part).clamp(2, most)
+    }
+
+    pub fn want(&self) -> &Want {
+        match &self.want {
+            Some(want) => want,
+            None => unreachable!("new() makes the first want"),
+        }
+    }
+
+    /// Decisions since the last call, oldest first.
+    pub fn take_decisions(&mut self) -> Vec<Decision> {
+        std::mem::take(&mut self.decisions)
+    }
+
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    pub fn view(&self) -> View<'_> {
+        View { core: self }
+    }
+
+    fn decide(&mut self, rule: &'static Rule) {
+        let from = self.state;
+        if rule.to != from {
+            self.leave(from, rule.to);
+        }
+        self.rule = rule.number;
+        self.sentence = self.render(rule.sentence);
+        let (at_ms, to, sentence) = (self.belief.now, rule.to, self.sentence.clone());
+        self.decisions.push(Decision { at_ms, from, to, rule: rule.number, epoch: self.belief.record.epoch, sentence });
+    }
+
+    /// Everything that a change of state resets, in one place.
+    fn leave(&mut self, from: State, to: State) {
+        self.state = to;
+        self.entered_ms = self.belief.now;
+        self.order += 1;
+        if to == State::Release && matches!(from, State::Open | State::Address) {
+            self.belief.claim_failed_ms = Some(self.belief.now);
+        }
+        if from == State::Boot && to == State::Active {
+            self.belief.semi_sync = self.belief.sample.as_ref().is_some_and(|sample| sample.semi_sync_on);
+        }
+        match to {
+            State::Release => self.belief.kill_server = self.must_kill_server(),
+            State::Standby | State::Isolated => self.belief.kill_server = false,
+            _ => {}
+        }
+        let belief = &mut self.belief;
+        if from.holds() != to.holds() || matches!(to, State::Standby) && !matches!(from, State::Gate) {
+            belief.era_ms = belief.now;
+            belief.era_order = self.order;
+        }
+        if !to.holds() && to != State::Gate {
+            belief.woke = None;
+            belief.by_silence = false;
+        }
+        // The server was closed for this handover and stays closed: the grant need not wait to hear it again.
+        if to == State::Granted
+            && let Some((order, _)) = &mut self.belief.closed
+        {
+            *order = self.order;
+        }
+        if from == State::Boot && to == State::Standby && !self.peer_heard() {
+            self.belief.alone = true;
+        }
+        let belief = &mut self.belief;
+        // Out of sight the peer may go on alone, or take over: having been in sync says nothing until it is heard again.
+        if to == State::Isolated {
+            belief.alone = belief.solo;
+        }
+        match to {
+            State::Open | State::Address | State::Active | State::Fence => belief.want_record.holder = true,
+            // On disk before the grant: who crashes after it must not believe that the address is still its own.
+            State::Drain | State::Granted => belief.want_record.holder = false,
+            _ => {}
+        }
+        match to {
+            State::Fence => belief.by_request = belief.switch || belief.peer.as_ref().is_some_and(|peer| peer.beat.asks),
+            State::Standby | State::Failed | State::Isolated | State::Boot => belief.by_request = false,
+            State::Gate => belief.claim_epoch(self.id.number),
+            State::Open => {
+                belief.synced = false;
+                belief.by_silence = !belief.consented;
+                belief.by_request = belief.consented && belief.peer.as_ref().is_some_and(|peer| peer.beat.by_request);
+            }
+            State::Active if matches!(from, State::Fence | State::Drain) => belief.rolled_back_ms = Some(belief.now),
+            State::Active => belief.claim_failed_ms = None,
+            _ => {}
+        }
+        if to == State::Fence || from == State::Gate || from == State::Quarantined || (from == State::Active && !to.holds()) {
+            belief.switch = false;
+        }
+        if matches!(from, State::Gate | State::Quarantined) && to != State::Open {
+            belief.force = false;
+        }
+        if to == State::Active {
+            belief.force = false;
+            // Fulfilled: what was asked a moment ago must not call the address back after the next move.
+            belief.asked_ms = None;
+        }
+    }
+}
+
+/// Read-only look at the core for `status` and for tests.
+pub struct View<'a> {
+    core: &'a Core,
+}
+
+impl View<'_> {
+    pub fn facts(&self) -> Facts {
+        self.core.facts()
+    }
+    pub fn has(&self, fact: Fact) -> bool {
+        self.core.facts().has(fact)
+    }
+    pub fn holds(&self) -> bool {
+        self.core.state.holds()
+    }
+    pub fn since_ms(&self) -> Ms {
+        self.core.belief.now.saturating_sub(self.core.entered_ms)
+    }
+    pub fn epoch(&self) -> u64 {
+        self.core.belief.record.epoch
+    }
+    pub fn rule(&self) -> u16 {
+        self.core.rule
+    }
+    pub fn sentence(&self) -> &str {
+        &self.core.sentence
+    }
+    pub fn peer(&self) -> Option<&Beat> {
+        self.core.belief.peer.as_ref().map(|peer| &peer.beat)
+    }
+    pub fn peer_heard_ms(&self) -> Option<Ms> {
+        self.core.belief.peer.as_ref().map(|peer| self.core.belief.now.saturating_sub(peer.heard_ms))
+    }
+    pub fn lease(&self) -> event::LeaseSeen {
+        self.core.belief.lease
+    }
+    pub fn server(&self) -> Option<&event::ServerSeen> {
+        self.core.belief.server.as_ref()
+    }
+    pub fn sample(&self) -> Option<&event::Sample> {
+        self.core.belief.sample.as_ref()
+    }
+    /// Since when acknowledged writes exist on this node only.
+    pub fn unprotected_ms(&self) -> Option<Ms> {
+        self.core.belief.unprotected_since.map(|since| self.core.belief.now.saturating_sub(since))
+    }
+    pub fn ping_ok(&self) -> bool {
+        self.core.ping_answers()
+    }
+}

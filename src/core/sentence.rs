@@ -1,0 +1,95 @@
+//! Fills a rule's sentence with names and numbers.
+
+use super::Core;
+use super::event::{RemoteSeen, ServerSeen};
+use super::history::History;
+
+impl Core {
+    pub(super) fn render(&self, template: &str) -> String {
+        if !template.contains('{') {
+            return template.to_owned();
+        }
+        let belief = &self.belief;
+        let peer = belief.peer.as_ref();
+        let pairs: [(&str, String); 12] = [
+            ("{peer}", self.id.peer_name.clone()),
+            ("{vip}", self.id.vip.clone()),
+            ("{epoch}", belief.want_record.epoch.max(belief.record.epoch).to_string()),
+            ("{peer_epoch}", peer.map_or(0, |peer| peer.beat.epoch).to_string()),
+            ("{gap}", belief.woke.unwrap_or(0).to_string()),
+            ("{mac}", belief.vip_claim.map_or_else(|| "another host".to_owned(), |(mac, _)| mac_text(mac))),
+            ("{why}", self.why()),
+            ("{peer_why}", self.peer_why()),
+            ("{extra}", transactions(&self.raw_extra())),
+            ("{closed}", belief.closed.as_ref().map_or_else(|| "an unknown position".to_owned(), |(_, history)| history.to_string())),
+            ("{behind}", self.behind()),
+            ("{risk}", self.risk()),
+        ];
+        let text = pairs.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
+        text.replace("{remote}", &self.remote_why())
+    }
+
+    /// What is wrong on this node.
+    pub(super) fn why(&self) -> String {
+        if let Some(error) = &self.belief.store_error {
+            return error.clone();
+        }
+        match &self.belief.server {
+            Some(ServerSeen::Dead) => "dead".to_owned(),
+            Some(ServerSeen::Hung) => "hung".to_owned(),
+            Some(ServerSeen::Refuses(text)) => format!("refusing to work: {text}"),
+            None => "not looked at yet".to_owned(),
+            Some(ServerSeen::Ok(_)) if !self.belief.role_error.is_empty() => self.belief.role_error.clone(),
+            Some(ServerSeen::Ok(_)) => "answering".to_owned(),
+        }
+    }
+
+    pub(super) fn peer_why(&self) -> String {
+        let name = &self.id.peer_name;
+        match &self.belief.peer {
+            None => format!("{name} has never been heard"),
+            Some(_) if !self.peer_heard() => format!("{name} is silent"),
+            Some(_) if !self.peer_echo() => format!("{name} does not hear me"),
+            Some(peer) if !peer.beat.why.is_empty() => format!("{name}: {}", peer.beat.why),
+            Some(peer) if peer.beat.leaving => format!("{name} is stopping"),
+            Some(peer) if !peer.beat.current => format!("{name} has not applied everything it received, or does not receive"),
+            Some(_) if !self.belief.synced && self.state.holds() => format!("{name} is not in sync"),
+            Some(_) => format!("{name} is ready"),
+        }
+    }
+
+    fn remote_why(&self) -> String {
+        match &self.belief.remote {
+            None => "looking".to_owned(),
+            Some((RemoteSeen::Down, _)) => "it does not answer".to_owned(),
+            Some((RemoteSeen::Up, _)) => "it answers: closing it".to_owned(),
+            Some((RemoteSeen::Fenced(history), _)) => format!("closed at {history}"),
+            Some((RemoteSeen::Failed(text), _)) => text.clone(),
+        }
+    }
+
+    fn behind(&self) -> String {
+        let applied = self.belief.sample.as_ref().map(|sample| sample.history.clone()).unwrap_or_default();
+        transactions(&self.belief.mark.union(&self.belief.own_mark).minus(&applied))
+    }
+
+    /// What a takeover now would leave behind: the peer's last announced position less what is here.
+    fn risk(&self) -> String {
+        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.clone()).unwrap_or_default();
+        let mine = self.belief.sample.as_ref().map(|sample| sample.history.clone()).unwrap_or_default();
+        let known = transactions(&theirs.minus(&mine));
+        if self.belief.alone { known } else { format!("{known} known, and whatever was committed after the last heartbeat") }
+    }
+}
+
+fn transactions(history: &History) -> String {
+    match history.count() {
+        0 => "nothing".to_owned(),
+        1 => format!("1 transaction ({history})"),
+        count => format!("{count} transactions ({history})"),
+    }
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

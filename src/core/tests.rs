@@ -1,0 +1,123 @@
+//! The table as data: well-formed, total, every rule reachable, every state with a way out, and the invariants of SAFETY C.
+
+use super::fact::{Fact, Facts};
+use super::rules::{Lit, RULES, Rule, first_match, holds};
+use super::state::State;
+
+fn rules_of(state: State) -> Vec<&'static Rule> {
+    RULES.iter().filter(|rule| rule.from.contains(&state)).collect()
+}
+
+/// Every fact that any rule of the state reads.
+fn read_by(state: State) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    for lit in rules_of(state).iter().flat_map(|rule| rule.when.iter()).flat_map(|all| all.iter()) {
+        let fact = match lit {
+            Lit::Is(fact) | Lit::Not(fact) => *fact,
+        };
+        if !facts.contains(&fact) {
+            facts.push(fact);
+        }
+    }
+    facts
+}
+
+/// Calls `look` with every combination of the facts that the state's rules read.
+fn for_all_facts(state: State, mut look: impl FnMut(Facts, &'static Rule)) {
+    let read = read_by(state);
+    assert!(read.len() <= 22, "{} reads {} facts: too many to enumerate", state.name(), read.len());
+    for combination in 0u32..1 << read.len() {
+        let mut facts = Facts::default();
+        for (at, fact) in read.iter().enumerate() {
+            facts.set(*fact, combination & (1 << at) != 0);
+        }
+        look(facts, first_match(state, facts));
+    }
+}
+
+#[test]
+fn numbers_are_unique_and_sentences_say_something() {
+    let mut seen = std::collections::BTreeSet::new();
+    for rule in RULES {
+        assert!(seen.insert(rule.number), "rule {} stands twice", rule.number);
+        assert!(
+            rule.sentence.ends_with('.') || rule.sentence.ends_with("{risk}."),
+            "rule {}: {:?} is no sentence",
+            rule.number,
+            rule.sentence
+        );
+    }
+}
+
+#[test]
+fn every_fact_is_read() {
+    let read: Vec<Fact> = State::ALL.iter().flat_map(|state| read_by(*state)).collect();
+    for fact in Fact::ALL {
+        assert!(read.contains(fact), "no rule reads {}", fact.text());
+    }
+}
+
+#[test]
+fn every_state_has_an_answer_to_everything_and_a_way_out() {
+    for state in State::ALL {
+        let rules = rules_of(state);
+        assert!(rules.last().is_some_and(|rule| rule.when.iter().any(|all| all.is_empty())), "{} has no last resort", state.name());
+        assert!(state == State::Stopped || rules.iter().any(|rule| rule.to != state), "{} has no exit", state.name());
+    }
+}
+
+#[test]
+fn every_rule_fires_somewhere() {
+    for state in State::ALL {
+        let mut fired = std::collections::BTreeSet::new();
+        for_all_facts(state, |facts, rule| {
+            assert!(holds(rule.when, facts), "rule {} fires although it does not hold", rule.number);
+            fired.insert(rule.number);
+        });
+        for rule in rules_of(state) {
+            assert!(fired.contains(&rule.number), "rule {} never fires in {}", rule.number, state.name());
+        }
+    }
+}
+
+/// What no combination of facts may lead to.
+#[test]
+fn no_facts_break_an_invariant() {
+    for state in State::ALL {
+        for_all_facts(state, |facts, rule| {
+            let number = rule.number;
+            let has = |fact| facts.has(fact);
+            if rule.to.holds() && !state.holds() {
+                assert!(matches!(state, State::Gate | State::Boot), "rule {number} claims from {}", state.name());
+            }
+            if rule.to == State::Open && state == State::Gate {
+                let consent = has(Fact::PeerConsents) && has(Fact::Applied);
+                let silence = !has(Fact::PeerHeard) && has(Fact::VipQuiet) && has(Fact::IntentOver);
+                let proof = (has(Fact::RemoteClear) && has(Fact::Applied)) || has(Fact::OpForce);
+                assert!(has(Fact::EpochSaved) && (consent || (silence && proof)), "rule {number} opens without proof");
+                assert!(!has(Fact::Cut) && has(Fact::LinkUp) && has(Fact::DbOk), "rule {number} opens while cut off or broken");
+            }
+            if rule.to == State::Active && state == State::Boot {
+                assert!(has(Fact::Adoptable) && has(Fact::MayStart) && !has(Fact::PeerHolds), "rule {number} adopts without a lease");
+            }
+            if rule.to == State::Active && state == State::Address {
+                assert!(has(Fact::VipSet) && has(Fact::LeaseKept), "rule {number} serves without the address");
+            }
+            if matches!(state, State::Granted | State::Release | State::Stopping) {
+                assert!(!rule.to.holds(), "rule {number}: nothing goes back from {}", state.name());
+            }
+            if rule.to == State::Granted && state != State::Granted {
+                assert!(has(Fact::PeerApplied), "rule {number} grants before the peer has everything");
+            }
+            if state.holds() && has(Fact::Woke) {
+                assert_eq!(rule.to, State::Release, "rule {number} goes on after standing still");
+            }
+            if state.holds() && has(Fact::PeerNewer) {
+                assert_eq!(rule.to, State::Release, "rule {number} ignores a newer epoch");
+            }
+            if matches!(state, State::Open | State::Address | State::Active) && has(Fact::Cut) {
+                assert_eq!(rule.to, State::Release, "rule {number} stays while cut off");
+            }
+        });
+    }
+}

@@ -1,0 +1,65 @@
+//! What must hold now. Level-triggered: actuators compare it with what is and act on the difference, so repeating it is safe.
+
+use super::beat::Beat;
+use super::event::Record;
+use super::history::History;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    Yes,
+    No,
+    /// Neither renew nor remove (at start, before adoption is decided).
+    Keep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    Open,
+    Closed,
+    Keep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiver {
+    On,
+    /// On, and connected anew: it brings nothing although the writer is ahead.
+    Restart,
+    /// On, and fetch back the own transactions this server has lost.
+    Recover,
+    Off,
+    Keep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remote {
+    No,
+    /// See whether its server port answers.
+    Look,
+    /// ... and if it does, close it for writes.
+    Fence,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// Grows with every change of state: outcomes of older orders do not count.
+    pub order: u64,
+    pub vip: Hold,
+    pub gate: Hold,
+    pub writes: Writes,
+    pub receiver: Receiver,
+    /// What `Receiver::Recover` has to reach in the own history.
+    pub recover_to: Option<History>,
+    pub semi_sync: bool,
+    /// Kill the own server: it hangs, or holds commits that nobody will acknowledge.
+    pub kill_server: bool,
+    /// Send ARP probes for the VIP.
+    pub probe: bool,
+    pub remote: Remote,
+    /// Look at the own server as often as possible.
+    pub watch: bool,
+    /// What must be on disk; `None` until the file has been read, so that a damaged one is never overwritten.
+    pub save: Option<Record>,
+    pub say: Beat,
+    /// The process may end.
+    pub exit: bool,
+}

@@ -1,0 +1,224 @@
+//! What must hold in each state, as one value rebuilt after every step.
+
+use super::Core;
+use super::beat::Beat;
+use super::event::{Gate, ServerSeen};
+use super::fact::{Fact, Facts};
+use super::history::History;
+use super::state::State;
+use super::want::{Hold, Receiver, Remote, Want, Writes};
+
+/// A request of this node's operator is repeated to the holder for so long.
+const ASKING_MS: super::event::Ms = 5_000;
+/// How late the kernel may take an address away whose lease has ended (SAFETY M1, M2).
+const ADDRESS_LATE_MS: super::event::Ms = 1_300;
+
+impl Core {
+    pub(super) fn refresh_want(&mut self) {
+        self.note_refusal();
+        let say = self.say();
+        let facts = self.facts();
+        self.belief.consented = facts.has(Fact::PeerConsents);
+        let receiver = self.receiver();
+        self.want = Some(Want {
+            order: self.order,
+            vip: self.vip(facts),
+            gate: self.gate(facts),
+            writes: self.writes(),
+            receiver,
+            recover_to: (receiver == Receiver::Recover).then(|| self.recover_to()),
+            semi_sync: self.belief.semi_sync,
+            kill_server: self.belief.kill_server,
+            probe: self.probe(),
+            remote: self.remote(facts),
+            watch: self.watch(),
+            save: self.belief.record_known.then_some(self.belief.want_record),
+            say,
+            exit: self.state == State::Stopped,
+        });
+    }
+
+    /// A grant that this node cannot use is declined for good, so that the peer may go on (SAFETY A3).
+    fn note_refusal(&mut self) {
+        let granted = self.belief.peer.as_ref().filter(|peer| peer.beat.state == State::Granted).map(|peer| peer.beat.epoch);
+        let Some(epoch) = granted else {
+            self.belief.granted_since = None;
+            return;
+        };
+        let since = *self.belief.granted_since.get_or_insert(self.belief.now);
+        let in_vain = match self.state {
+            State::Open | State::Address | State::Active => false,
+            State::Failed | State::Quarantined | State::Isolated | State::Stopping | State::Release => true,
+            _ => self.since(since) >= 2 * self.limits.deadtime,
+        };
+        if in_vain {
+            self.belief.refused = self.belief.refused.max(epoch);
+        }
+    }
+
+    fn vip(&self, facts: Facts) -> Hold {
+        match self.state {
+            State::Address | State::Active | State::Fence | State::Drain => Hold::Yes,
+            State::Boot if may_adopt(facts) => Hold::Keep,
+            _ => Hold::No,
+        }
+    }
+
+    /// Open while serving; left as it is while a restarted agent has not yet decided whether it still serves.
+    fn gate(&self, facts: Facts) -> Hold {
+        match (self.state, self.vip(facts)) {
+            (State::Active, _) => Hold::Yes,
+            (_, Hold::Keep) => Hold::Keep,
+            _ => Hold::No,
+        }
+    }
+
+    fn writes(&self) -> Writes {
+        if self.limits.both_write {
+            return if matches!(self.state, State::Boot | State::Stopping | State::Stopped) { Writes::Keep } else { Writes::Open };
+        }
+        match self.state {
+            State::Boot => Writes::Keep,
+            State::Open | State::Address | State::Active => Writes::Open,
+            _ => Writes::Closed,
+        }
+    }
+
+    fn receiver(&self) -> Receiver {
+        if self.limits.both_write {
+            return Receiver::On;
+        }
+        let holding = matches!(self.state, State::Open | State::Address | State::Active);
+        let Some(peer) = self.belief.peer.as_ref().filter(|_| self.peer_heard()) else {
+            return if holding { Receiver::Off } else { Receiver::Keep };
+        };
+        if matches!(self.state, State::Quarantined) {
+            return Receiver::Off;
+        }
+        let (Some(theirs), Some(sample), true) = (&peer.beat.history, self.sample(), peer.beat.server_ok) else {
+            return if holding && !peer.beat.server_ok { Receiver::Off } else { Receiver::Keep };
+        };
+        if holding {
+            let agree = theirs.only(&peer.beat.server_key) == sample.history.only(&peer.beat.server_key);
+            return if agree && !peer.beat.state.holds() { Receiver::On } else { Receiver::Keep };
+        }
+        let follows = self.state == State::Standby && peer.beat.state == State::Active && self.read_only();
+        match follows && self.raw_extra().is_empty() {
+            true if !self.lost_tail().is_empty() => Receiver::Recover,
+            true if self.stalled() => Receiver::Restart,
+            true => Receiver::On,
+            false => Receiver::Keep,
+        }
+    }
+
+    fn recover_to(&self) -> History {
+        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.clone()).unwrap_or_default();
+        self.sample().map(|sample| theirs.only(&sample.server_key)).unwrap_or_default()
+    }
+
+    pub(super) fn probe(&self) -> bool {
+        match self.state {
+            State::Standby | State::Gate => self.peer_late(),
+            State::Open => self.belief.by_silence,
+            _ => false,
+        }
+    }
+
+    fn remote(&self, facts: Facts) -> Remote {
+        let quiet = facts.has(Fact::VipQuiet);
+        match self.state {
+            State::Gate if !self.peer_heard() && quiet && !self.cut() => Remote::Fence,
+            State::Gate | State::Standby if self.peer_late() => Remote::Look,
+            _ => Remote::No,
+        }
+    }
+
+    fn watch(&self) -> bool {
+        let handing_over =
+            |peer: &super::belief::Peer| matches!(peer.beat.state, State::Fence | State::Drain | State::Granted | State::Release);
+        match self.state {
+            State::Gate | State::Open | State::Address | State::Fence | State::Drain | State::Granted | State::Release => true,
+            State::Active => self.since(self.entered_ms) < 2_000,
+            State::Standby if self.peer_heard() => self.belief.peer.as_ref().is_some_and(handing_over) || self.just_in(),
+            _ => self.just_in(),
+        }
+    }
+
+    fn just_in(&self) -> bool {
+        self.since(self.entered_ms) < 1_000
+    }
+
+    /// Confirmed: nothing of mine can reach a client any more.
+    fn gone(&self) -> bool {
+        let lease = self.belief.lease;
+        let let_go = lease.address == super::event::Address::Absent && matches!(lease.gate, Gate::Shut | Gate::None);
+        let silent = matches!(self.belief.server, Some(ServerSeen::Dead | ServerSeen::Hung)) || self.read_only();
+        let saved = self.belief.record == self.belief.want_record;
+        match self.state {
+            State::Standby | State::Isolated | State::Failed | State::Quarantined | State::Stopping | State::Stopped => let_go && silent,
+            State::Granted => let_go && silent && saved,
+            _ => false,
+        }
+    }
+
+    fn say(&mut self) -> Beat {
+        let why = self.not_ready_why();
+        let holds = self.state.holds();
+        let sample = self.sample();
+        let replica = sample.and_then(|sample| sample.replica.as_ref());
+        let settled = holds || self.read_only();
+        let mut beat = Beat {
+            state: self.state,
+            epoch: if holds { self.belief.want_record.epoch.max(self.belief.record.epoch) } else { self.belief.record.epoch },
+            version: 0,
+            gone: self.gone(),
+            candidate: self.candidate(),
+            claims: self.belief.claims_since.is_some(),
+            shy: self.failed_lately(),
+            refused: self.belief.refused,
+            ready: why.is_none(),
+            current: replica.is_some_and(|replica| replica.receiver_connected) && self.nearly_applied() && !self.failed_lately(),
+            receiving: replica.is_some_and(|replica| replica.receiver_connected) && !self.stalled(),
+            protected: self.belief.synced && self.limits.lossless,
+            server_ok: matches!(self.belief.server, Some(ServerSeen::Ok(_))),
+            server_key: self.belief.sample.as_ref().map(|s| s.server_key.clone()).unwrap_or_default(),
+            history: sample.filter(|_| settled).map(|s| s.history.clone()),
+            closed: if self.state == State::Drain { self.belief.closed.clone().map(|(_, history)| history) } else { None },
+            asks: self.state == State::Standby && self.belief.asked_ms.is_some_and(|at| self.since(at) < ASKING_MS),
+            by_request: self.state.yields() && self.belief.by_request,
+            leaving: self.belief.stop,
+            // Without a gate only the address's lease stops anything.
+            gate_ms: if self.belief.lease.gate == Gate::None { self.limits.lease + ADDRESS_LATE_MS } else { self.limits.gate },
+            deadtime_ms: self.limits.deadtime,
+            config: self.limits.config_digest,
+            why: why.unwrap_or_default().to_owned(),
+        };
+        self.number_beat(&mut beat);
+        beat
+    }
+
+    /// The version moves when anything but itself changed; my stance counts from the first version that says it.
+    fn number_beat(&mut self, beat: &mut Beat) {
+        let last = self.said.as_ref();
+        let version = last.map_or(1, |said| said.version);
+        beat.version = version;
+        if last == Some(beat) {
+            return;
+        }
+        beat.version = version + 1;
+        let mine = beat.candidate == self.id.number;
+        let was_mine = last.is_some_and(|said| said.candidate == self.id.number);
+        if mine && !was_mine {
+            self.belief.stance_version = beat.version;
+        } else if !mine {
+            self.belief.stance_version = u64::MAX;
+        }
+        self.said = Some(beat.clone());
+    }
+}
+
+/// The lease of an earlier run may still be adopted.
+fn may_adopt(facts: Facts) -> bool {
+    let has = |fact| facts.has(fact);
+    !has(Fact::Settled) || (has(Fact::Adoptable) && has(Fact::MayStart) && has(Fact::DbRw) && !has(Fact::PeerHolds))
+}
