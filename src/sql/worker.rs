@@ -1,0 +1,113 @@
+//! Disposable threads for calls that may never come back. The caller waits no longer than its bound; a thread that is still busy then
+//! is left behind. Refuses to start more once too many are left behind, because each is a symptom of the same hung server.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use crate::sql::error::SqlError;
+
+/// How many abandoned threads may be alive at a time.
+const ABANDONED_AT_MOST: usize = 16;
+/// The client library's deepest recursion is far below this; it is address space, not memory.
+const STACK_BYTES: usize = 1 << 20;
+
+static ABANDONED: AtomicUsize = AtomicUsize::new(0);
+
+/// Runs `call` on its own thread and waits at most `limit` for it. `what` names it in the error.
+pub fn bounded<T, F>(what: &str, limit: Duration, call: F) -> Result<T, SqlError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, SqlError> + Send + 'static,
+{
+    if ABANDONED.load(Ordering::SeqCst) >= ABANDONED_AT_MOST {
+        return Err(SqlError::timeout(format!("{what}: not tried, {ABANDONED_AT_MOST} earlier calls still hang in the server")));
+    }
+    let job = Job::start(what, call)?;
+    match job.answer.recv_timeout(limit) {
+        Ok(answer) => answer,
+        Err(RecvTimeoutError::Disconnected) => Err(SqlError::other(format!("{what}: the worker ended without an answer"))),
+        Err(RecvTimeoutError::Timeout) => {
+            job.abandon();
+            Err(SqlError::timeout(format!("{what}: no answer within {} ms", limit.as_millis())))
+        }
+    }
+}
+
+/// A call under way on its own thread, for a caller that does something else meanwhile.
+pub(super) struct Job<T> {
+    pub(super) answer: Receiver<Result<T, SqlError>>,
+    /// Set by whoever comes first, the thread when it is done or the caller when it gives up.
+    settled: Arc<AtomicBool>,
+}
+
+impl<T: Send + 'static> Job<T> {
+    pub(super) fn start<F>(what: &str, call: F) -> Result<Job<T>, SqlError>
+    where
+        F: FnOnce() -> Result<T, SqlError> + Send + 'static,
+    {
+        let (sender, answer) = sync_channel(1);
+        let settled = Arc::new(AtomicBool::new(false));
+        let (name, done) = (what.to_owned(), Arc::clone(&settled));
+        let body = move || {
+            // A hostile or broken server can make the client library panic; that must cost this call only.
+            let result = catch_unwind(AssertUnwindSafe(call))
+                .unwrap_or_else(|_| Err(SqlError::other(format!("{name}: the MySQL client library panicked on the server's answer"))));
+            let _ = sender.send(result);
+            if done.swap(true, Ordering::SeqCst) {
+                ABANDONED.fetch_sub(1, Ordering::SeqCst);
+            }
+        };
+        std::thread::Builder::new()
+            .name("mysql".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(body)
+            .map_err(|error| SqlError::other(format!("{what}: cannot start a thread: {error}")))?;
+        Ok(Job { answer, settled })
+    }
+
+    /// Counts the thread as left behind until it ends by itself.
+    pub(super) fn abandon(self) {
+        ABANDONED.fetch_add(1, Ordering::SeqCst);
+        if self.settled.swap(true, Ordering::SeqCst) {
+            ABANDONED.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::Fault;
+    use std::sync::mpsc::channel;
+
+    /// One test, because the count of abandoned threads is one per process.
+    #[test]
+    fn answers_panics_timeouts_and_the_limit_on_the_abandoned() {
+        let second = Duration::from_secs(1);
+        assert_eq!(bounded("seven", second, || Ok(7)), Ok(7));
+        let panicked = bounded("boom", second, || -> Result<(), SqlError> { panic!("by a server") }).unwrap_err();
+        assert!(panicked.text.contains("boom") && panicked.text.contains("panicked"));
+
+        let mut held = Vec::new();
+        for _ in 0..ABANDONED_AT_MOST {
+            let (release, wait) = channel::<()>();
+            held.push(release);
+            let hung = bounded("hung", Duration::from_millis(1), move || {
+                let _ = wait.recv();
+                Ok(())
+            });
+            assert_eq!(hung.unwrap_err().fault, Fault::Timeout);
+        }
+        let refused = bounded("next", second, || Ok(())).unwrap_err();
+        assert!(refused.text.contains("not tried"), "{refused}");
+        drop(held);
+        let freed = std::time::Instant::now();
+        while bounded("again", second, || Ok(())).is_err() {
+            assert!(freed.elapsed() < second * 10, "abandoned workers that ended still count");
+            std::thread::yield_now();
+        }
+    }
+}
