@@ -1,0 +1,8 @@
+//! Actuators: they compare what is wanted with what is, act on the difference, and report. They do not decide.
+
+pub mod firewall;
+pub mod gate;
+pub mod lease;
+pub mod remote;
+pub mod role;
+pub mod store;

@@ -1,0 +1,76 @@
+//! Keeps the firewall rules and the write gate as the configuration wants them: looks every few seconds, repairs what others flushed,
+//! and says so. Children only; nothing waits for this thread.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use crate::act::{firewall, gate};
+use crate::config::{Config, NodeIndex};
+use crate::sys::slot::Reader;
+use crate::sys::{clock, timer};
+
+/// Each look starts children: 10 s keeps their cost at a thousandth of a core.
+const LOOK_EVERY_MS: u64 = 10_000;
+/// The firewall's own listing is dearer, and its loss opens no second writer: every third look.
+const FIREWALL_EVERY: u32 = 3;
+
+#[derive(Clone)]
+pub struct Guarded {
+    pub config: Arc<Config>,
+    pub me: NodeIndex,
+}
+
+/// The thread; `report` gets the list of troubles whenever it changes.
+pub fn run(mut wanted: Reader<Guarded>, gate_available: bool, report: impl Fn(Vec<String>)) {
+    let mut told: Option<Vec<String>> = None;
+    let (mut turn, mut firewall) = (0_u32, None);
+    loop {
+        let guarded = wanted.get();
+        if turn.is_multiple_of(FIREWALL_EVERY) {
+            firewall = firewall_trouble(&guarded);
+        }
+        let troubles: Vec<String> = [firewall.clone(), gate_trouble(&guarded, gate_available)].into_iter().flatten().collect();
+        if told.as_ref() != Some(&troubles) {
+            for trouble in &troubles {
+                log::warn!("{trouble}");
+            }
+            report(troubles.clone());
+            told = Some(troubles);
+        }
+        let rung = timer::wait_readable(&[wanted.as_fd()], clock::now_ms() + LOOK_EVERY_MS).is_ok_and(|ready| ready[0]);
+        wanted.take_bell();
+        turn = if rung { 0 } else { turn.wrapping_add(1) };
+    }
+}
+
+fn firewall_trouble(guarded: &Guarded) -> Option<String> {
+    if !guarded.config.firewall.manage {
+        return None;
+    }
+    match firewall::apply(&guarded.config, guarded.me) {
+        Ok(false) => None,
+        Ok(true) => {
+            log::warn!("firewall rules put in place");
+            None
+        }
+        Err(fault) => Some(format!("firewall: {fault}")),
+    }
+}
+
+fn gate_trouble(guarded: &Guarded, available: bool) -> Option<String> {
+    if !gate::wanted(&guarded.config) {
+        return Some("no write gate: firewall.manage is false or writer is \"both\"; a frozen agent does not stop writes".to_owned())
+            .filter(|_| guarded.config.mysql.writer == crate::config::Writer::Vip);
+    }
+    if !available {
+        return Some("no write gate: nftables does not work here; the address lease is the only fence".to_owned());
+    }
+    match gate::verify(&guarded.config, guarded.me) {
+        Ok(true) => None,
+        Ok(false) => {
+            log::warn!("the write gate was flushed by somebody else: putting it back");
+            gate::install(&guarded.config, guarded.me).err().map(|fault| fault.to_string())
+        }
+        Err(fault) => Some(fault.to_string()),
+    }
+}

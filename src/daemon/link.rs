@@ -1,0 +1,294 @@
+//! The link thread: heartbeats out and in, the address lease and the write gate. It must survive starvation, so it does no logging,
+//! SQL, DNS or file access, and holds no lock that another thread holds for longer than a copy takes.
+//!
+//! The write gate is moved by the datagrams themselves: one that carries the OPEN mark refreshes the kernel's gate element on its way
+//! out, one with the SHUT mark deletes it. No heartbeat sent means that no acknowledgement leaves (SAFETY M7).
+
+use std::net::SocketAddrV4;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::act::gate::{self as act_gate, MARK_OPEN, MARK_SHUT};
+use crate::act::lease::Lease;
+use crate::config::authkeys::Authkeys;
+use crate::core::beat::Beat;
+use crate::core::event::{Address, Event, Gate, Heard, LeaseSeen, Ms};
+use crate::core::want::Hold;
+use crate::daemon::Message;
+use crate::peer::codec::{self, Refusal};
+use crate::peer::session::{Sessions, Verdict};
+use crate::sys::slot::Reader;
+use crate::sys::udp::LinkSocket;
+use crate::sys::{clock, timer};
+
+/// Datagrams sent out of turn are at least this far apart.
+const HURRY_MS: Ms = 2;
+/// Datagrams read in one turn; the rest waits for the next, so that a flood cannot stop the sending.
+const READ_AT_MOST: usize = 256;
+
+/// The part of a `Want` that is about the link, with the core thread's blessing.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub order: u64,
+    pub vip: Hold,
+    pub gate: Hold,
+    pub say: Beat,
+    /// The core thread was alive so recently that this thread may act on its behalf until then. Zero: nothing may be sent yet.
+    pub blessed_until_ms: Ms,
+    /// Replaced whole when the operator rotates keys.
+    pub keys: Arc<Authkeys>,
+}
+
+pub struct Path {
+    pub socket: LinkSocket,
+    pub peer: SocketAddrV4,
+}
+
+/// What `status` shows of one path, and of what was refused on all of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PathStatistics {
+    pub heard_ms: Option<Ms>,
+    pub round_trip_us: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Statistics {
+    pub paths: Vec<PathStatistics>,
+    pub wrong_mac: u64,
+    pub malformed: u64,
+    pub replayed: u64,
+    /// The peer speaks another version of the protocol.
+    pub other_version: Option<u8>,
+}
+
+pub struct Setting {
+    pub paths: Vec<Path>,
+    pub sessions: Sessions,
+    pub lease: Lease,
+    pub gate_available: bool,
+    pub keepalive_ms: Ms,
+    pub gate_ms: Ms,
+    pub lease_ms: Ms,
+}
+
+struct Link {
+    setting: Setting,
+    events: SyncSender<Message>,
+    statistics: Arc<Mutex<Statistics>>,
+    gate: Gate,
+    opened_ms: Ms,
+    /// The order under which this thread stood still: nothing is held again before the core has given another.
+    latched: Option<u64>,
+    stood_still_ms: Option<Ms>,
+    reported: Option<LeaseSeen>,
+    sent_version: u64,
+    answer_now: bool,
+}
+
+/// Runs until the process ends.
+pub fn run(setting: Setting, mut orders: Reader<Order>, events: SyncSender<Message>, statistics: Arc<Mutex<Statistics>>) {
+    let gate = if setting.gate_available { Gate::Unknown } else { Gate::None };
+    let now = clock::now_ms();
+    let mut link = Link {
+        setting,
+        events,
+        statistics,
+        gate,
+        opened_ms: now,
+        latched: None,
+        stood_still_ms: None,
+        reported: None,
+        sent_version: 0,
+        answer_now: false,
+    };
+    let (mut turn_ms, mut next_ms, mut sent_ms) = (now, now, 0);
+    loop {
+        let hurry = link.answer_now || orders.get().say.version != link.sent_version;
+        let until = if hurry { next_ms.min(sent_ms + HURRY_MS) } else { next_ms };
+        link.wait(&orders, until);
+        orders.take_bell();
+        let now = clock::now_ms();
+        let order = orders.get();
+        link.notice_gap(now.saturating_sub(turn_ms), &order);
+        turn_ms = now;
+        let due = now >= next_ms;
+        let changed = link.answer_now || order.say.version != link.sent_version;
+        if due || (changed && now >= sent_ms + HURRY_MS) {
+            link.turn(&order, now);
+            sent_ms = now;
+            next_ms = if due { next_slot(next_ms, now, link.setting.keepalive_ms) } else { next_ms };
+        }
+        link.read(&order.keys, clock::now_us());
+        link.report();
+    }
+}
+
+/// An absolute schedule; slots that were missed are skipped, never sent in a burst.
+fn next_slot(slot_ms: Ms, now: Ms, keepalive_ms: Ms) -> Ms {
+    let next = slot_ms + keepalive_ms;
+    if next > now { next } else { now + keepalive_ms }
+}
+
+impl Link {
+    fn wait(&self, orders: &Reader<Order>, until: Ms) {
+        let mut fds: Vec<BorrowedFd<'_>> = vec![orders.as_fd()];
+        fds.extend(self.setting.paths.iter().map(|path| path.socket.as_fd()));
+        let _ = timer::wait_readable(&fds, until);
+    }
+
+    /// Before anything is read: after standing still for longer than a lease, let go first and tell the core.
+    fn notice_gap(&mut self, gap_ms: Ms, order: &Order) {
+        if self.latched.is_some_and(|latched| latched != order.order) {
+            self.latched = None;
+        }
+        if gap_ms < self.setting.gate_ms.min(self.setting.lease_ms) {
+            return;
+        }
+        if matches!(self.setting.lease.state(), Address::Held { .. }) || self.gate == Gate::Open {
+            self.let_go(gap_ms, order.order);
+        }
+        self.stood_still_ms = Some(gap_ms);
+    }
+
+    fn let_go(&mut self, gap_ms: Ms, order: u64) {
+        self.latched = Some(order);
+        self.stood_still_ms = Some(gap_ms);
+        let _ = act_gate::shut();
+        self.setting.lease.remove(clock::now_ms());
+    }
+
+    /// One heartbeat: lease first, then the datagram (SAFETY B6). Without the core's blessing nothing is renewed and nothing is sent.
+    fn turn(&mut self, order: &Order, now: Ms) {
+        if now > order.blessed_until_ms {
+            return;
+        }
+        let held = self.latched.is_none();
+        if order.vip == Hold::Yes && held {
+            let patience = self.setting.gate_ms / 4;
+            let renewed = self.setting.lease.renew(now, patience);
+            let late = clock::now_ms().saturating_sub(now);
+            if let (Err(_), _) | (_, true) = (renewed, late > patience) {
+                self.let_go(late, order.order);
+            }
+        }
+        let gate = if self.latched.is_some() { Hold::No } else { order.gate };
+        self.send(order, gate);
+        // After the gate: removing an address may wait for the kernel's network lock.
+        if order.vip == Hold::No || self.latched.is_some() {
+            self.setting.lease.remove(now);
+        }
+    }
+
+    fn send(&mut self, order: &Order, gate: Hold) {
+        let header = self.setting.sessions.next(order.say.version, clock::now_us());
+        let bytes = codec::encode(&header, &order.say, &order.keys);
+        let mark = match gate {
+            Hold::Yes => MARK_OPEN,
+            Hold::No => MARK_SHUT,
+            Hold::Keep => 0,
+        };
+        let mut passed = false;
+        for path in &mut self.setting.paths {
+            passed |= path.socket.send_marked(mark, path.peer, &bytes).is_ok();
+        }
+        // A heartbeat without a route has passed no hook of the kernel; loopback always has one.
+        passed |= gate == Hold::No && self.gate != Gate::None && act_gate::shut().is_ok();
+        self.sent_version = order.say.version;
+        self.answer_now = false;
+        let now = clock::now_ms();
+        let expired = now.saturating_sub(self.opened_ms) > self.setting.gate_ms + self.setting.gate_ms / 100;
+        self.gate = match (self.gate, gate, passed) {
+            (Gate::None, _, _) => Gate::None,
+            (before, Hold::Keep, _) => before,
+            (_, Hold::Yes, true) => {
+                self.opened_ms = now;
+                Gate::Open
+            }
+            (_, Hold::No, true) => Gate::Shut,
+            (_, _, false) if expired => Gate::Shut,
+            (before, _, false) => before,
+        };
+    }
+
+    fn read(&mut self, keys: &Authkeys, now_us: u64) {
+        for at in 0..self.setting.paths.len() {
+            for _ in 0..READ_AT_MOST {
+                let Ok(Some((datagram, _))) = self.setting.paths[at].socket.receive() else { break };
+                self.take(at, &datagram, keys, now_us);
+            }
+        }
+    }
+
+    fn take(&mut self, path: usize, bytes: &[u8], keys: &Authkeys, now_us: u64) {
+        let opened = match codec::open(bytes) {
+            Ok(opened) => opened,
+            Err(refusal) => return self.count(refusal),
+        };
+        let verdict = self.setting.sessions.judge(&opened.header, now_us);
+        if verdict == Verdict::Ignore {
+            return self.count_ignored(path, &opened, keys, now_us);
+        }
+        let beat = match opened.verify(keys) {
+            Ok(beat) => beat,
+            Err(refusal) => return self.count(refusal),
+        };
+        let proof = self.setting.sessions.accept(&opened.header, verdict, now_us);
+        self.heard_on(path, now_us, proof.round_trip_us);
+        if verdict == Verdict::Unproved {
+            self.answer_now = true;
+            return;
+        }
+        let heard = Heard {
+            beat,
+            new_session: verdict == Verdict::NewSession,
+            echo_sent_ms: proof.echo_sent_us.map(|sent| sent / 1000),
+            echo_version: proof.echo_version,
+        };
+        self.answer_now |= heard.new_session;
+        self.post(Event::Beat(heard));
+    }
+
+    /// The same datagram on a second path is no replay: the path is alive.
+    fn count_ignored(&mut self, path: usize, opened: &codec::Unverified<'_>, keys: &Authkeys, now_us: u64) {
+        if self.setting.paths.len() > 1 && opened.verify(keys).is_ok() {
+            self.heard_on(path, now_us, None);
+        } else {
+            self.statistics.lock().unwrap_or_else(PoisonError::into_inner).replayed += 1;
+        }
+    }
+
+    fn count(&self, refusal: Refusal) {
+        let mut statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        match refusal {
+            Refusal::Malformed => statistics.malformed += 1,
+            Refusal::UnknownKey | Refusal::WrongMac => statistics.wrong_mac += 1,
+            Refusal::Version(version) => statistics.other_version = Some(version),
+        }
+    }
+
+    fn heard_on(&self, path: usize, now_us: u64, round_trip_us: Option<u64>) {
+        let mut statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = statistics.paths.get_mut(path) {
+            entry.heard_ms = Some(now_us / 1000);
+            entry.round_trip_us = round_trip_us.or(entry.round_trip_us);
+        }
+    }
+
+    /// Leases as they are, whenever they differ from what the core was last told. What does not fit the channel is told next time.
+    fn report(&mut self) {
+        if let Some(gap_ms) = self.stood_still_ms
+            && self.post(Event::Woke { gap_ms })
+        {
+            self.stood_still_ms = None;
+        }
+        let seen = LeaseSeen { address: self.setting.lease.state(), gate: self.gate };
+        if self.reported != Some(seen) && self.post(Event::Lease(seen)) {
+            self.reported = Some(seen);
+        }
+    }
+
+    fn post(&self, event: Event) -> bool {
+        !matches!(self.events.try_send(Message::Event(event)), Err(TrySendError::Full(_)))
+    }
+}

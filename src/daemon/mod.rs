@@ -1,0 +1,213 @@
+//! The service: threads, channel and clock meet here. One thread owns the core by `&mut`; the others send it events and read what it wants.
+
+mod actors;
+mod guard;
+mod journal;
+pub mod limits;
+pub mod link;
+mod start;
+mod status;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::config::{Config, NodeIndex};
+use crate::control::{Answer, Request};
+use crate::core::event::{Address, Event, Ms};
+use crate::core::state::State;
+use crate::core::{Core, Decision};
+use crate::error::Result;
+use crate::report;
+use crate::sys::{clock, notify};
+
+use actors::Actors;
+use journal::Journal;
+use link::Statistics;
+
+/// What reaches the core's thread.
+pub enum Message {
+    Event(Event),
+    Ask(Request, SyncSender<Answer>),
+    /// SIGHUP.
+    Reload,
+    /// The server's version, for `status`.
+    Version(String),
+    /// What the guard of firewall and gate finds wrong; empty = nothing.
+    Troubles(Vec<String>),
+}
+
+/// Messages that wait for the core's thread; heartbeats beyond it are dropped, reports are repeated by their senders.
+const QUEUE: usize = 4096;
+/// How long the last heartbeat, "I am gone", has to leave before the process ends.
+const FAREWELL: Duration = Duration::from_millis(60);
+
+/// Runs the service until it is asked to stop; everything is let go of by then.
+pub fn run(config_path: &Path) -> Result<()> {
+    let (mut service, messages) = start::start(config_path)?;
+    service.serve(&messages);
+    Ok(())
+}
+
+struct Service {
+    path: PathBuf,
+    config: Config,
+    me: NodeIndex,
+    interface: String,
+    links: Vec<[Ipv4Addr; 2]>,
+    core: Core,
+    actors: Actors,
+    journal: Journal,
+    statistics: Arc<Mutex<Statistics>>,
+    version: Option<String>,
+    troubles: Vec<String>,
+    unprotected_since: Option<String>,
+    watchdog_ms: Option<Ms>,
+    watched_ms: Ms,
+    announced: bool,
+}
+
+impl Service {
+    fn serve(&mut self, messages: &Receiver<Message>) {
+        self.publish();
+        while !self.core.want().exit {
+            let wait = self.core.deadline().saturating_sub(clock::now_ms());
+            match messages.recv_timeout(Duration::from_millis(wait)) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => self.core.step(Event::Tick, clock::now_ms()),
+                // Every sender is gone only when every thread has died, and a dying thread ends the process.
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.publish();
+        }
+        notify::stopping();
+        std::thread::sleep(FAREWELL);
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => self.core.step(event, clock::now_ms()),
+            Message::Ask(request, answer) => {
+                let _ = answer.try_send(self.answer(request));
+            }
+            Message::Reload => self.reload(),
+            Message::Version(version) => self.version = Some(version),
+            Message::Troubles(troubles) => self.troubles = troubles,
+        }
+    }
+
+    /// Tells everybody what is wanted now, and the world what was decided.
+    fn publish(&mut self) {
+        let now = clock::now_ms();
+        self.actors.publish(self.core.want(), now);
+        for decision in self.core.take_decisions() {
+            self.proclaim(&decision);
+        }
+        let unprotected = self.core.view().unprotected_ms().is_some();
+        if !unprotected {
+            self.unprotected_since = None;
+        } else if self.unprotected_since.is_none() {
+            self.unprotected_since = Some(clock::wall_rfc3339());
+        }
+        let held = matches!(self.core.view().lease().address, Address::Held { .. });
+        if held && !self.announced {
+            self.actors.announce();
+        }
+        self.announced = held;
+        if let Some(period) = self.watchdog_ms
+            && now.saturating_sub(self.watched_ms) >= period / 3
+        {
+            self.watched_ms = now;
+            notify::watchdog();
+        }
+    }
+
+    fn proclaim(&self, decision: &Decision) {
+        let (from, to) = (decision.from.name(), decision.to.name());
+        let line = if from == to { to.to_owned() } else { format!("{from} → {to}") };
+        log::info!("{line} (rule {}, epoch {}): {}", decision.rule, decision.epoch, decision.sentence);
+        notify::status(&format!("{to}: {}", decision.sentence));
+        self.journal.add(report::Event {
+            time: clock::wall_rfc3339(),
+            epoch: decision.epoch,
+            from: from.to_owned(),
+            to: to.to_owned(),
+            rule: decision.rule,
+            sentence: decision.sentence.clone(),
+        });
+    }
+
+    fn answer(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Status => Answer::Status(Box::new(self.status())),
+            Request::Switchover { to, force, who } => self.switchover(to.as_deref(), force, &who),
+            Request::Release { who } => self.switchover(Some(&self.config.node(self.me.other()).name.clone()), false, &who),
+        }
+    }
+
+    fn status(&self) -> report::Status {
+        let statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let around = status::Around {
+            config: &self.config,
+            me: self.me,
+            interface: &self.interface,
+            version: self.version.clone(),
+            links: &self.links,
+            statistics: &statistics,
+            troubles: &self.troubles,
+            unprotected_since: self.unprotected_since.clone(),
+        };
+        status::picture(&self.core, &around)
+    }
+
+    /// Only the holder moves the address: asked on the other node, the wish travels in the heartbeats.
+    fn switchover(&mut self, to: Option<&str>, force: bool, who: &str) -> Answer {
+        let (own, peer) = (self.config.node(self.me).name.clone(), self.config.node(self.me.other()).name.clone());
+        let holds = self.core.state() == State::Active;
+        let target = match to {
+            Some(name) if name == own || name == peer => name.to_owned(),
+            Some(name) => return Answer::Failed(format!("\"{name}\" is not a node of this pair; its nodes are \"{own}\" and \"{peer}\"")),
+            None => {
+                if holds {
+                    peer.clone()
+                } else {
+                    own.clone()
+                }
+            }
+        };
+        if (target == own) == holds {
+            let where_now =
+                if holds { format!("{own} holds the address already") } else { format!("{own} does not hold the address; ask on {peer}") };
+            return Answer::Refused(where_now);
+        }
+        log::warn!("switchover to {target} requested by {who}{}", if force { ", with --force" } else { "" });
+        self.core.step(Event::Switch { force }, clock::now_ms());
+        match self.core.view().rule() {
+            55 => Answer::Refused(self.core.view().sentence().to_owned()),
+            _ => Answer::Accepted(self.core.view().sentence().to_owned()),
+        }
+    }
+
+    /// SIGHUP: what can change while running changes; the rest is named.
+    fn reload(&mut self) {
+        notify::reloading();
+        match Config::load(&self.path) {
+            Ok(config) => {
+                // Timing is shared with the peer and with running leases: it changes by a restart, which adopts them.
+                self.config.firewall = crate::config::Firewall { manage: self.config.firewall.manage, ..config.firewall };
+                self.config.heartbeat.auto_failback = config.heartbeat.auto_failback;
+                self.config.heartbeat.failback_delay = config.heartbeat.failback_delay;
+                self.actors.reload(&self.config, self.me);
+                self.core.retune(config.heartbeat.auto_failback, limits::millis(config.heartbeat.failback_delay));
+                let path = self.path.display();
+                log::info!(
+                    "\"{path}\" read again: keys, firewall clients and failback are in force; anything else needs `systemctl restart mmha`"
+                );
+            }
+            Err(fault) => log::error!("keeping the configuration as it was: {fault}"),
+        }
+        notify::ready();
+    }
+}

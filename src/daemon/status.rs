@@ -1,0 +1,150 @@
+//! What the running service tells `mmha status`: a picture of the core's beliefs, and what is worth a warning.
+
+use std::net::Ipv4Addr;
+
+use crate::config::{Config, NodeIndex};
+use crate::core::event::{self, Address, Ms, ServerSeen};
+use crate::core::fact::Fact;
+use crate::core::state::State;
+use crate::core::{Core, View};
+use crate::daemon::link::Statistics;
+use crate::report::{Agent, Gate, Health, Link, Mysql, Peer, Replication, Status, Thread, Vip};
+use crate::sys::clock;
+
+/// What is known outside the core.
+pub struct Around<'a> {
+    pub config: &'a Config,
+    pub me: NodeIndex,
+    pub interface: &'a str,
+    pub version: Option<String>,
+    pub links: &'a [[Ipv4Addr; 2]],
+    pub statistics: &'a Statistics,
+    /// Troubles of the guard: firewall, write gate.
+    pub troubles: &'a [String],
+    pub unprotected_since: Option<String>,
+}
+
+pub fn picture(core: &Core, around: &Around<'_>) -> Status {
+    let view = core.view();
+    let (me, peer) = (around.config.node(around.me), around.config.node(around.me.other()));
+    let held = matches!(view.lease().address, Address::Held { .. });
+    let peer_active = view.has(Fact::PeerHeard) && view.peer().is_some_and(|beat| beat.state == State::Active);
+    let holder = if held { Some(me.name.clone()) } else { peer_active.then(|| peer.name.clone()) };
+    Status {
+        cluster: around.config.cluster.clone(),
+        node: me.name.clone(),
+        agent: Agent::Running,
+        state: Some(core.state().name().to_owned()),
+        since_ms: Some(view.since_ms()),
+        epoch: Some(view.epoch()),
+        rule: Some(view.rule()),
+        sentence: view.sentence().to_owned(),
+        vip: Vip { address: around.config.vip.address.to_string(), interface: Some(around.interface.to_owned()), held, holder },
+        gate: Some(gate(view.lease().gate)),
+        peer: peer_part(&view, around, &peer.name),
+        mysql: mysql_part(&view, around),
+        replication: replication_part(&view, around),
+        warnings: warnings(core, around),
+    }
+}
+
+fn gate(gate: event::Gate) -> Gate {
+    match gate {
+        event::Gate::Open => Gate::Open,
+        event::Gate::Shut | event::Gate::Unknown => Gate::Closed,
+        event::Gate::None => Gate::None,
+    }
+}
+
+fn peer_part(view: &View<'_>, around: &Around<'_>, name: &str) -> Peer {
+    let now = clock::now_ms();
+    let links = around.links.iter().enumerate().map(|(at, [local, remote])| {
+        let seen = around.statistics.paths.get(at).copied().unwrap_or_default();
+        let heard_ms = seen.heard_ms.map(|heard: Ms| now.saturating_sub(heard));
+        Link { local: local.to_string(), remote: remote.to_string(), heard_ms, rtt_us: seen.round_trip_us }
+    });
+    Peer {
+        name: name.to_owned(),
+        state: view.peer().map(|beat| beat.state.name().to_owned()),
+        heard_ms: view.peer_heard_ms(),
+        echo: view.has(Fact::PeerEcho),
+        epoch: view.peer().map(|beat| beat.epoch),
+        links: links.collect(),
+    }
+}
+
+fn mysql_part(view: &View<'_>, around: &Around<'_>) -> Mysql {
+    let health = match view.server() {
+        Some(ServerSeen::Ok(_)) => Health::Ok,
+        Some(ServerSeen::Dead) => Health::Dead,
+        Some(ServerSeen::Hung) => Health::Hung,
+        Some(ServerSeen::Refuses(_)) | None => Health::Unknown,
+    };
+    let sample = view.sample().filter(|_| health == Health::Ok);
+    Mysql {
+        health,
+        version: around.version.clone(),
+        read_only: sample.map(|sample| sample.read_only),
+        position: sample.map(|sample| sample.history.to_string()),
+    }
+}
+
+fn replication_part(view: &View<'_>, around: &Around<'_>) -> Replication {
+    let sample = view.sample().filter(|_| matches!(view.server(), Some(ServerSeen::Ok(_))));
+    let replica = sample.and_then(|sample| sample.replica.as_ref());
+    let state = |running: bool, connected: bool| match (running, connected) {
+        (_, true) => Thread::Running,
+        (true, false) => Thread::Connecting,
+        (false, false) => Thread::Stopped,
+    };
+    let unset = if sample.is_some() { Thread::None } else { Thread::Unknown };
+    let protected = match view.peer() {
+        Some(beat) if beat.state == State::Active && !view.holds() && view.has(Fact::PeerHeard) => beat.protected,
+        _ => sample.is_some_and(|sample| sample.semi_sync_on && sample.semi_sync_active),
+    };
+    Replication {
+        receiver: replica.map_or(unset, |replica| state(replica.receiver_running, replica.receiver_connected)),
+        applier: replica.map_or(unset, |replica| state(false, replica.applier_running)),
+        lag_s: replica.and_then(|replica| replica.lag_s),
+        error: replica.map(|replica| replica.error.clone()).filter(|error| !error.is_empty()),
+        protected,
+        unprotected_since: around.unprotected_since.clone(),
+    }
+}
+
+fn warnings(core: &Core, around: &Around<'_>) -> Vec<String> {
+    let (view, peer) = (core.view(), &around.config.node(around.me.other()).name);
+    let mut warnings: Vec<String> = around.config.warnings();
+    warnings.extend(around.troubles.iter().cloned());
+    let mut warn = |holds: bool, text: String| {
+        if holds {
+            warnings.push(text);
+        }
+    };
+    let heard = view.has(Fact::PeerHeard);
+    let trouble = matches!(core.state(), State::Quarantined | State::Failed | State::Isolated | State::Boot);
+    warn(trouble, format!("this node is {}: {}", core.state().name(), view.sentence()));
+    warn(!heard, format!("{peer} is not heard: if its service runs, see `mmha check` on both nodes"));
+    warn(heard && !view.has(Fact::PeerEcho), format!("{peer} is heard but does not hear this node: a one-way cut"));
+    warn(
+        view.peer().is_some_and(|beat| beat.config != around.config.digest),
+        format!("{peer} runs with another mmha.toml: make them the same"),
+    );
+    warn(view.unprotected_ms().is_some_and(|ms| ms > 3_000), "unprotected: acknowledged writes exist on this node only".to_owned());
+    warn(!view.ping_ok() && !around.config.heartbeat.ping.is_empty(), "no ping target answers".to_owned());
+    let replica = view.sample().and_then(|sample| sample.replica.as_ref());
+    warn(
+        replica.is_some_and(|replica| !replica.error.is_empty()),
+        format!("replication: {}", replica.map_or("", |replica| replica.error.as_str())),
+    );
+    warn(view.sample().is_some() && replica.is_none(), "replication is not set up: run `mmha bootstrap` on both nodes".to_owned());
+    let statistics = around.statistics;
+    warn(
+        statistics.wrong_mac > 0 && !heard,
+        format!("{} datagrams had a wrong signature: are the authkeys of both nodes the same?", statistics.wrong_mac),
+    );
+    if let Some(version) = statistics.other_version {
+        warn(true, format!("{peer} speaks version {version} of the heartbeat protocol: upgrade the older mmha"));
+    }
+    warnings
+}
