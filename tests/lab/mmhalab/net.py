@@ -1,0 +1,73 @@
+"""The lab's network: a switch, a gateway, a client, and one network namespace per box. All of it lives in the sandbox.
+
+Addresses come from TEST-NET-1 (RFC 5737). Refuses nothing that a real network would do to a pair: cables, ports and paths can be cut.
+"""
+
+from .sh import run, sh
+
+GATEWAY, CLIENT, VIP = "192.0.2.1", "192.0.2.10", "192.0.2.243"
+NODES = (("db-01", "192.0.2.241"), ("db-02", "192.0.2.242"))
+PREFIX = 24
+LAN = "lan"  # the namespace of the switch; its bridge has the gateway's address
+CLIENT_NS = "client"
+
+
+def netns(name):
+    return f"/run/netns/{name}"
+
+
+def in_ns(name, argv, timeout=20):
+    return run(["nsenter", f"--net={netns(name)}", *argv], timeout)
+
+
+def build():
+    """Switch, gateway and client; boxes plug themselves in with plug()."""
+    for name in (LAN, CLIENT_NS):
+        sh(["ip", "netns", "add", name])
+        sh(["ip", "-n", name, "link", "set", "lo", "up"])
+    sh(["ip", "-n", LAN, "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0"])
+    sh(["ip", "-n", LAN, "addr", "add", f"{GATEWAY}/{PREFIX}", "dev", "br0"])
+    sh(["ip", "-n", LAN, "link", "set", "br0", "up"])
+    # A port outside the bridge must reach nobody: without this the namespace itself would answer ARP for the gateway there.
+    sh(["nsenter", f"--net={netns(LAN)}", "sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore"])
+    plug(CLIENT_NS, CLIENT)
+
+
+def plug(name, address):
+    """Give namespace `name` an eth0 with `address` and a port of the same name at the switch."""
+    sh(["ip", "-n", LAN, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name])
+    sh(["ip", "-n", LAN, "link", "set", name, "master", "br0", "up"])
+    sh(["ip", "-n", name, "addr", "add", f"{address}/{PREFIX}", "dev", "eth0"])
+    sh(["ip", "-n", name, "link", "set", "eth0", "up"])
+    sh(["ip", "-n", name, "route", "add", "default", "via", GATEWAY])
+
+
+def unplug(name):
+    """The machine behind the port is gone: both ends of its cable vanish, the addresses with them."""
+    run(["ip", "-n", LAN, "link", "del", name])
+
+
+def set_cable(name, state):
+    """`down`: the box loses carrier, as when somebody pulls the plug; `up`: plugged in again."""
+    sh(["ip", "-n", LAN, "link", "set", name, state])
+
+
+def port_leaves_switch(name):
+    """The switch stops forwarding for this port; the box keeps its carrier. (Taken off the bridge, the port would still be answered ARP
+    for the gateway's address: Linux answers for any address of its own on any interface.)"""
+    sh(["nsenter", f"--net={netns(LAN)}", "bridge", "link", "set", "dev", name, "state", "0"])
+
+
+def port_joins_switch(name):
+    sh(["nsenter", f"--net={netns(LAN)}", "bridge", "link", "set", "dev", name, "state", "3"])
+
+
+def drop(rules):
+    """Drop what matches at the switch: nft conditions of table bridge, e.g. `ip saddr A ip daddr B udp dport 694`."""
+    script = ["add table bridge cut", "add chain bridge cut forward { type filter hook forward priority 0; }"]
+    script += [f"add rule bridge cut forward {rule} counter drop" for rule in rules]
+    sh(["nsenter", f"--net={netns(LAN)}", "nft", "-f", "-"], stdin="\n".join(script) + "\n")
+
+
+def heal():
+    in_ns(LAN, ["nft", "delete", "table", "bridge", "cut"])

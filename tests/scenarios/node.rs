@@ -1,0 +1,235 @@
+//! One box of the modelled world: kernel leases, a gate, a server, an epoch file, and what its actuators do with a `Want`.
+
+use mmha::core::Core;
+use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, ReplicaSample, RoleOutcome, Sample, ServerSeen};
+use mmha::core::history::History;
+use mmha::core::want::{Hold, Receiver, Want, Writes};
+
+pub const LEASE_MS: u64 = 1_000;
+/// The kernel may be late by this much (SAFETY M2).
+const LEASE_SLACK_MS: u64 = 1_300;
+/// systemd's RestartSec of the server's unit.
+const REVIVE_MS: u64 = 2_000;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    Up,
+    Dead,
+    Hung,
+}
+
+pub struct Node {
+    pub core: Option<Core>,
+    pub powered: bool,
+    pub frozen: bool,
+    pub carrier: bool,
+    pub ping: bool,
+    pub server: Server,
+    pub read_only: bool,
+    pub semi_sync: bool,
+    /// The newest own writes, which wait for the peer's acknowledgement: crash recovery drops them, as MariaDB does with
+    /// init_rpl_role=SLAVE.
+    pub waiting: u64,
+    pub receiver: bool,
+    /// Connected, and bringing nothing.
+    pub stalled: bool,
+    /// Own writes that are on this server, and the peer's that are applied here.
+    pub own: u64,
+    pub applied: u64,
+    pub record: Record,
+    pub vip_until: u64,
+    pub gate_until: u64,
+    pub session: u64,
+    pub heard: Option<(u64, u64, u64)>,
+    pub sent_ms: u64,
+    pub sent_version: u64,
+    pub looked_ms: u64,
+    pub done_order: u64,
+    pub probed_ms: u64,
+    pub pinged_ms: u64,
+    pub told: Option<LeaseSeen>,
+    pub told_remote_ms: u64,
+    pub turn_ms: u64,
+    /// What the core was last told about the carrier, and when.
+    pub linked: Option<(bool, u64)>,
+    /// How long the server and the disk take for what is asked of them, and since when the present order is known.
+    pub slow_ms: u64,
+    pub ordered: (u64, u64),
+    pub to_save: Option<(Record, u64)>,
+    /// When systemd starts a server that the agent has killed.
+    pub revive_ms: Option<u64>,
+    pub killed: bool,
+    pub disk_full: bool,
+    pub vip_broken: bool,
+    pub no_recover: bool,
+}
+
+impl Node {
+    pub fn new() -> Node {
+        Node {
+            core: None,
+            powered: true,
+            frozen: false,
+            carrier: true,
+            ping: true,
+            server: Server::Up,
+            read_only: true,
+            semi_sync: false,
+            waiting: 0,
+            receiver: true,
+            stalled: false,
+            own: 10,
+            applied: 10,
+            record: Record::default(),
+            vip_until: 0,
+            gate_until: 0,
+            session: 0,
+            heard: None,
+            sent_ms: 0,
+            sent_version: 0,
+            looked_ms: 0,
+            done_order: 0,
+            probed_ms: 0,
+            pinged_ms: 0,
+            told: None,
+            told_remote_ms: 0,
+            turn_ms: 0,
+            linked: None,
+            slow_ms: 0,
+            ordered: (0, 0),
+            to_save: None,
+            revive_ms: None,
+            killed: false,
+            disk_full: false,
+            vip_broken: false,
+            no_recover: false,
+        }
+    }
+}
+
+impl Node {
+    pub fn history(&self, at: usize) -> History {
+        let both = [self.own, self.applied];
+        History::parse(&format!("{}:1-{},{}:1-{}", at + 1, both[0], 2 - at, both[1])).expect("a history")
+    }
+
+    pub fn look(&self, at: usize, now: u64, connected: bool) -> ServerSeen {
+        match self.server {
+            Server::Dead => ServerSeen::Dead,
+            Server::Hung => ServerSeen::Hung,
+            Server::Up => {
+                let replica = ReplicaSample {
+                    receiver_running: self.receiver,
+                    receiver_connected: self.receiver && connected,
+                    applier_running: true,
+                    received: self.history(at),
+                    ..ReplicaSample::default()
+                };
+                ServerSeen::Ok(Box::new(Sample {
+                    taken_ms: now,
+                    read_only: self.read_only,
+                    server_key: (at + 1).to_string(),
+                    history: self.history(at),
+                    replica: Some(replica),
+                    semi_sync_on: self.semi_sync,
+                    semi_sync_active: self.semi_sync && connected,
+                    semi_sync_waiting: u32::try_from(self.waiting).expect("few"),
+                    truncates: true,
+                }))
+            }
+        }
+    }
+
+    pub fn end_server(&mut self) {
+        self.server = Server::Dead;
+        self.read_only = true;
+        self.receiver = false;
+        self.semi_sync = false;
+        self.own -= std::mem::take(&mut self.waiting);
+    }
+
+    pub fn serve(&mut self, want: &Want, now: u64) {
+        if want.kill_server && !self.killed {
+            self.end_server();
+            self.revive_ms = Some(now + REVIVE_MS);
+        }
+        self.killed = want.kill_server;
+        if self.ordered.0 != want.order {
+            self.ordered = (want.order, now);
+        }
+        if self.server != Server::Up || now < self.ordered.1 + self.slow_ms {
+            return;
+        }
+        if want.writes != Writes::Keep {
+            self.semi_sync = want.semi_sync;
+        }
+        match want.receiver {
+            Receiver::On | Receiver::Recover => self.receiver = true,
+            Receiver::Restart => self.stalled = false,
+            Receiver::Off => self.receiver = false,
+            Receiver::Keep => {}
+        }
+        if self.done_order == want.order {
+            if want.writes == Writes::Open && self.read_only {
+                step(self, Event::Role { order: want.order, outcome: RoleOutcome::FoundClosed }, now);
+            }
+            return;
+        }
+        let outcome = match want.writes {
+            Writes::Keep => return,
+            Writes::Open => RoleOutcome::Opened,
+            Writes::Closed => RoleOutcome::Closed(History::default()),
+        };
+        self.read_only = want.writes == Writes::Closed;
+        if self.read_only {
+            self.waiting = 0; // their sessions are gone, they stay
+        }
+        self.done_order = want.order;
+        let at = usize::from(want.say.server_key == "2");
+        let outcome = if outcome == RoleOutcome::Opened { outcome } else { RoleOutcome::Closed(self.history(at)) };
+        step(self, Event::Role { order: want.order, outcome }, now);
+    }
+
+    pub fn lease(&mut self, want: &Want, now: u64) {
+        match want.vip {
+            Hold::Yes if self.vip_broken => {}
+            Hold::Yes => self.vip_until = now + LEASE_MS + LEASE_SLACK_MS,
+            Hold::No => self.vip_until = 0,
+            Hold::Keep => {}
+        }
+        match want.gate {
+            Hold::Yes => self.gate_until = now + 1_500,
+            Hold::No => self.gate_until = 0,
+            Hold::Keep => {}
+        }
+        let address = match want.vip {
+            Hold::Yes if self.vip_broken => Address::Absent,
+            Hold::Yes => Address::Held { renewed_ms: now },
+            Hold::No => Address::Absent,
+            Hold::Keep => return,
+        };
+        let seen = LeaseSeen { address, gate: if want.gate == Hold::Yes { Gate::Open } else { Gate::Shut } };
+        if self.told != Some(seen) {
+            self.told = Some(seen);
+            step(self, Event::Lease(seen), now);
+        }
+    }
+}
+
+pub fn step(node: &mut Node, event: Event, now: u64) {
+    if let Some(core) = &mut node.core {
+        core.step(event, now);
+        for decision in core.take_decisions() {
+            if std::env::var_os("MMHA_TRACE").is_some() {
+                println!(
+                    "{:>8} {} -> {} ({}) {}",
+                    decision.at_ms,
+                    decision.from.name(),
+                    decision.to.name(),
+                    decision.rule,
+                    decision.sentence
+                );
+            }
+        }
+    }
+}

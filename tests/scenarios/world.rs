@@ -1,0 +1,389 @@
+//! A small deterministic world for two cores: kernel leases, a write gate, servers that replicate, a network that can be cut.
+//! One tick is one millisecond. It checks safety at every tick; it models no packet loss and no clock drift.
+
+use mmha::core::beat::Beat;
+use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, RemoteSeen, StoreSeen};
+use mmha::core::want::{Remote, Want};
+use mmha::core::{Core, Identity, Limits};
+
+use crate::node::{LEASE_MS, Node, Server, step};
+
+pub fn limits() -> Limits {
+    Limits {
+        keepalive: 250,
+        deadtime: 2_000,
+        warntime: 1_000,
+        initdead: 20_000,
+        gate: 1_500,
+        lease: LEASE_MS,
+        isolation: 1_500,
+        failback_delay: 5_000,
+        auto_failback: true,
+        lossless: true,
+        both_write: false,
+        kill_hung: true,
+        ping_configured: true,
+        config_digest: 7,
+    }
+}
+
+pub struct World {
+    nodes: [Node; 2],
+    now: u64,
+    udp: [bool; 2],
+    tcp: bool,
+    pub gate_works: bool,
+    pub fence_works: bool,
+    /// Commits wait for the peer's acknowledgement where semi-sync is on.
+    pub commits_wait: bool,
+    pub step_line: String,
+    /// (writer, number in its own history) of every acknowledged write.
+    pub acked: [u64; 2],
+}
+
+impl World {
+    pub fn new() -> World {
+        let mut world = World {
+            nodes: [Node::new(), Node::new()],
+            now: 100_000,
+            udp: [true; 2],
+            tcp: true,
+            gate_works: true,
+            fence_works: true,
+            commits_wait: true,
+            step_line: String::new(),
+            acked: [10; 2],
+        };
+        world.boot(0);
+        world.boot(1);
+        world
+    }
+
+    fn boot(&mut self, at: usize) {
+        let names = ["db-01", "db-02"];
+        let id = Identity {
+            number: u8::try_from(at + 1).expect("small"),
+            peer_name: names[1 - at].to_owned(),
+            vip: "192.0.2.243".to_owned(),
+            preferred: at == 0,
+        };
+        let node = &mut self.nodes[at];
+        let mut core = Core::new(id, limits(), self.now);
+        core.step(Event::Store(StoreSeen::Saved(node.record)), self.now);
+        core.step(Event::Link { carrier: node.carrier }, self.now);
+        let left_ms = node.vip_until.saturating_sub(self.now);
+        let address = if left_ms > 0 { Address::Found { left_ms } } else { Address::Absent };
+        core.step(Event::Lease(LeaseSeen { address, gate: Gate::Shut }), self.now);
+        node.core = Some(core);
+        node.session += 1;
+        node.heard = None;
+        node.told = None;
+        node.done_order = 0;
+        node.turn_ms = self.now;
+        (node.linked, node.to_save, node.ordered, node.killed) = (None, None, (0, 0), false);
+    }
+
+    pub fn state(&self, at: usize) -> Option<&'static str> {
+        self.nodes[at].core.as_ref().map(|core| core.state().name())
+    }
+
+    pub fn rule(&self, at: usize) -> Option<u16> {
+        self.nodes[at].core.as_ref().map(|core| core.view().rule())
+    }
+
+    /// Acknowledged writes that the present holder lacks.
+    pub fn lost(&self) -> u64 {
+        let holder = (0..2).find(|at| self.state(*at) == Some("active")).expect("a holder");
+        let node = &self.nodes[holder];
+        self.acked[holder].saturating_sub(node.own) + self.acked[1 - holder].saturating_sub(node.applied)
+    }
+
+    pub fn run(&mut self, duration: u64) {
+        for _ in 0..duration {
+            self.tick();
+        }
+    }
+
+    pub fn run_until(&mut self, limit: u64, what: &str, done: impl Fn(&World) -> bool) {
+        for _ in 0..limit {
+            if done(self) {
+                return;
+            }
+            self.tick();
+        }
+        let shown = |at: usize| {
+            self.nodes[at].core.as_ref().map(|core| format!("{} ({}) {}", core.state().name(), core.view().rule(), core.view().sentence()))
+        };
+        panic!("`{}`: {what} not within {limit} ms: db-01 {:?}, db-02 {:?}", self.step_line, shown(0), shown(1));
+    }
+
+    pub fn act(&mut self, act: &str, words: &[&str]) {
+        let at = words.first().map_or(0, |name| usize::from(*name == "db-02"));
+        let now = self.now;
+        let node = &mut self.nodes[at];
+        match act {
+            "power_off" => {
+                node.end_server();
+                let old = std::mem::replace(node, Node::new());
+                let (record, own, applied, session) = (old.record, old.own, old.applied, old.session);
+                let (carrier, ping, slow_ms) = (old.carrier, old.ping, old.slow_ms);
+                let server = Server::Dead;
+                *node =
+                    Node { powered: false, record, own, applied, session, carrier, ping, slow_ms, server, receiver: false, ..Node::new() };
+            }
+            // Nothing starts on a box without power, and one that runs is not switched on.
+            "start_server" | "hang_server" | "start_agent" | "freeze" if !node.powered => {}
+            "power_on" if node.powered => {}
+            "power_on" => {
+                node.powered = true;
+                node.server = Server::Up;
+                self.boot(at);
+            }
+            // The unacknowledged tail is truncated by crash recovery, as MariaDB does with init_rpl_role=SLAVE.
+            "kill_server" => node.end_server(),
+            "stall" => node.stalled = true,
+            "disk_full" => node.disk_full = true,
+            "vip_broken" => node.vip_broken = true,
+            "no_recover" => node.no_recover = true,
+            "start_server" => node.server = Server::Up,
+            "hang_server" => node.server = Server::Hung,
+            "slow" => node.slow_ms = words[1].parse().expect("a number of ms"),
+            "lose_tail" => node.own -= words[1].parse::<u64>().expect("a count"),
+            "add_extra" => node.own += words[1].parse::<u64>().expect("a count"),
+            "freeze" => node.frozen = true,
+            "thaw" => {
+                node.frozen = false;
+            }
+            "kill_agent" => node.core = None,
+            "start_agent" => self.boot(at),
+            "stop" => step(node, Event::Stop, now),
+            "switchover" => step(node, Event::Switch { force: false }, now),
+            "force" => step(node, Event::Switch { force: true }, now),
+            "cut_cable" => (node.carrier, node.ping) = (false, false),
+            "mend_cable" => (node.carrier, node.ping) = (true, true),
+            "cut_lan" => node.ping = false,
+            "mend_lan" => node.ping = true,
+            "cut_udp" => self.udp = [false; 2],
+            "cut_udp_from" => self.udp[at] = false,
+            "cut_links" => (self.udp, self.tcp) = ([false; 2], false),
+            "mend_links" => (self.udp, self.tcp) = ([true; 2], true),
+            other => panic!("no act {other}"),
+        }
+    }
+
+    fn lan_up(&self) -> bool {
+        self.nodes.iter().all(|node| node.powered && node.carrier && node.ping)
+    }
+
+    fn tick(&mut self) {
+        self.now += 1;
+        for node in &mut self.nodes {
+            if node.revive_ms.is_some_and(|at| self.now >= at && node.powered) {
+                (node.revive_ms, node.server) = (None, Server::Up);
+            }
+        }
+        self.replicate();
+        self.write();
+        for at in 0..2 {
+            self.turn(at);
+        }
+        self.check();
+    }
+
+    fn replicate(&mut self) {
+        let up = self.tcp && self.lan_up() && self.nodes.iter().all(|node| node.server == Server::Up);
+        for at in 0..2 {
+            if up && self.nodes[at].receiver && !self.nodes[at].stalled {
+                let (source, echo) = (self.nodes[1 - at].own, self.nodes[1 - at].applied);
+                self.nodes[at].applied = self.nodes[at].applied.max(source);
+                if !self.nodes[at].no_recover {
+                    self.nodes[at].own = self.nodes[at].own.max(echo);
+                }
+            }
+        }
+    }
+
+    fn replicated(&self, at: usize) -> bool {
+        let other = &self.nodes[1 - at];
+        self.tcp && self.lan_up() && other.receiver && !other.stalled && other.server == Server::Up
+    }
+
+    /// Whether clients on the LAN reach this node's server, on whatever address.
+    fn reachable(&self, at: usize) -> bool {
+        let node = &self.nodes[at];
+        let up = node.powered && node.server == Server::Up && node.carrier && node.ping;
+        up && (self.now < node.gate_until || !self.gate_works)
+    }
+
+    fn commits(&self, at: usize) -> bool {
+        !self.nodes[at].semi_sync || !self.commits_wait || self.replicated(at)
+    }
+
+    /// Whether a client could be told "committed" by this node now.
+    fn can_acknowledge(&self, at: usize) -> bool {
+        self.reachable(at) && !self.nodes[at].read_only && self.commits(at)
+    }
+
+    /// A client writes every 10 ms wherever a server takes it; a few of them wait where nobody acknowledges.
+    fn write(&mut self) {
+        for at in 0..2 {
+            let (reachable, commits, replicated) = (self.reachable(at), self.commits(at), self.replicated(at));
+            let node = &mut self.nodes[at];
+            let mut acknowledged = node.waiting > 0 && commits;
+            if self.now.is_multiple_of(10) && reachable && !node.read_only && (commits || node.waiting < 3) {
+                node.own += 1;
+                node.waiting += u64::from(!commits);
+                acknowledged |= commits;
+            }
+            if !acknowledged {
+                continue;
+            }
+            node.waiting = 0;
+            let own = node.own;
+            if reachable {
+                self.acked[at] = self.acked[at].max(own);
+            }
+            if replicated {
+                self.nodes[1 - at].applied = self.nodes[1 - at].applied.max(own);
+            }
+        }
+    }
+
+    fn check(&self) {
+        let holds = |at: &usize| {
+            let node = &self.nodes[*at];
+            node.vip_until > self.now && node.powered && node.carrier && node.ping
+        };
+        assert!((0..2).filter(holds).count() < 2, "`{}`: two holders at {}", self.step_line, self.now);
+        assert!((0..2).filter(|at| self.can_acknowledge(*at)).count() < 2, "`{}`: two writers at {}", self.step_line, self.now);
+    }
+
+    fn turn(&mut self, at: usize) {
+        let now = self.now;
+        if !self.nodes[at].powered || self.nodes[at].frozen || self.nodes[at].core.is_none() {
+            return;
+        }
+        let gap_ms = now - self.nodes[at].turn_ms;
+        self.nodes[at].turn_ms = now;
+        if gap_ms >= LEASE_MS {
+            self.nodes[at].vip_until = 0;
+            self.nodes[at].gate_until = 0;
+            step(&mut self.nodes[at], Event::Woke { gap_ms }, now);
+        }
+        self.observe(at);
+        if let Some(core) = &mut self.nodes[at].core
+            && now >= core.deadline()
+        {
+            core.step(Event::Tick, now);
+        }
+        let want = match &self.nodes[at].core {
+            Some(core) => core.want().clone(),
+            None => return,
+        };
+        self.obey(at, &want);
+        if want.exit {
+            self.nodes[at].core = None;
+        }
+    }
+
+    fn observe(&mut self, at: usize) {
+        let (now, peer_vip) = (self.now, self.nodes[1 - at].vip_until);
+        let reach = self.lan_up();
+        let peer_up = self.nodes[1 - at].powered && self.nodes[1 - at].server == Server::Up && self.nodes[1 - at].carrier;
+        let tcp = self.tcp;
+        let node = &mut self.nodes[at];
+        let (carrier, ping) = (node.carrier, node.ping);
+        if node.linked.is_none_or(|(told, at)| told != carrier || now >= at + 250) {
+            node.linked = Some((carrier, now));
+            step(node, Event::Link { carrier }, now);
+        }
+        if ping && now >= node.pinged_ms + 375 {
+            node.pinged_ms = now;
+            step(node, Event::PingAnswered, now);
+        }
+        let Some(want) = node.core.as_ref().map(|core| core.want().clone()) else { return };
+        let period = if want.watch { 5 } else { 250 };
+        if now >= node.looked_ms + period {
+            node.looked_ms = now;
+            let seen = node.look(at, now, tcp && reach && peer_up);
+            step(node, Event::Server(seen), now);
+        }
+        if want.probe && carrier && now >= node.probed_ms + 50 {
+            node.probed_ms = now;
+            let event = if reach && peer_vip > now { Event::VipClaimed { mac: [2, 0, 0, 0, 0, 9] } } else { Event::ProbeSent };
+            step(node, event, now);
+        }
+        if want.remote != Remote::No && now >= node.told_remote_ms + 500 {
+            node.told_remote_ms = now;
+            self.remote(at, &want, tcp && reach && peer_up);
+        }
+    }
+
+    fn remote(&mut self, at: usize, want: &Want, reachable: bool) {
+        let seen = match (reachable, want.remote) {
+            (false, _) => RemoteSeen::Down,
+            (true, Remote::Fence) if self.fence_works => {
+                self.nodes[1 - at].read_only = true;
+                self.nodes[1 - at].waiting = 0;
+                RemoteSeen::Fenced(self.nodes[1 - at].history(1 - at))
+            }
+            (true, Remote::Fence) => RemoteSeen::Down,
+            (true, _) => RemoteSeen::Up,
+        };
+        step(&mut self.nodes[at], Event::Remote(seen), self.now);
+    }
+
+    fn obey(&mut self, at: usize, want: &Want) {
+        let now = self.now;
+        let node = &mut self.nodes[at];
+        let since = node.to_save.filter(|(record, _)| Some(*record) == want.save).map_or(now, |(_, since)| since);
+        node.to_save = want.save.map(|record| (record, since));
+        if now < since + node.slow_ms {
+            // still being written
+        } else if let Some(record) = want.save
+            && record != node.record
+            && node.disk_full
+        {
+            step(node, Event::Store(StoreSeen::Failed("disk full".into())), now);
+        } else if let Some(record) = want.save
+            && record != node.record
+        {
+            node.record = record;
+            step(node, Event::Store(StoreSeen::Saved(record)), now);
+        }
+        node.serve(want, now);
+        let due = now >= node.sent_ms + 250 || want.say.version != node.sent_version;
+        if due {
+            node.lease(want, now);
+            node.sent_ms = now;
+            node.sent_version = want.say.version;
+            let echo = node.heard;
+            let session = node.session;
+            self.deliver(at, want.say.clone(), session, echo);
+        }
+    }
+
+    fn deliver(&mut self, from: usize, beat: Beat, session: u64, echo: Option<(u64, u64, u64)>) {
+        let (now, open) = (self.now, self.udp[from] && self.lan_up());
+        let to = &mut self.nodes[1 - from];
+        if !open || to.frozen || to.core.is_none() {
+            return;
+        }
+        let mine = echo.filter(|(of, _, _)| *of == to.session);
+        let new_session = to.heard.is_none_or(|(of, _, _)| of != session);
+        to.heard = Some((session, now, beat.version));
+        if new_session {
+            to.sent_ms = 0; // answered at once, as the link thread does
+        }
+        if new_session && mine.is_none() {
+            return;
+        }
+        let heard = Heard {
+            beat,
+            new_session,
+            echo_sent_ms: mine.map(|(_, sent, _)| sent),
+            echo_version: mine.map_or(0, |(_, _, version)| version),
+        };
+        step(to, Event::Beat(heard), now);
+    }
+}
