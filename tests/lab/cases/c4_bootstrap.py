@@ -166,12 +166,17 @@ def server_follows_somebody_else(lab):
 
 
 def interrupted_by_the_operator(lab):
-    """Ctrl-C while it waits for the peer: a server in use is given back writable, its events running."""
+    """Ctrl-C, kill or a closed terminal while it waits for the peer: a server in use is given back writable, its events running. The
+    signal comes twice in quick succession, as it does from a closed terminal, timeout(1) or sudo(8)."""
     first, _ = lab.fresh()
     lab.configure()
     for name in ("INT", "TERM", "HUP"):
         first.sql("SET GLOBAL event_scheduler=ON")
-        said = first.run(f"timeout -s {name} 6 mmha bootstrap 2>&1", 60).out
+        first.sh("rm -f /root/bootstrap.*; (mmha bootstrap >/root/bootstrap.log 2>&1 & echo $! >/root/bootstrap.pid; wait; touch /root/bootstrap.done) >/dev/null 2>&1 &")
+        wait_for(lambda: "waiting for db-02" in first.read("root/bootstrap.log"), 60, "bootstrap to wait for its peer")
+        first.sh(f"pid=$(cat /root/bootstrap.pid); kill -s {name} $pid; sleep 0.1; kill -s {name} $pid")
+        wait_for(lambda: first.exists("root/bootstrap.done"), 30, f"bootstrap to end after SIG{name}")
+        said = first.read("root/bootstrap.log")
         ensure("interrupted" in said, f"SIG{name}:\n{said}")
         state = first.sql("SELECT @@read_only, @@event_scheduler").split()
         ensure(state == ["0", "ON"], f"SIG{name} left read_only and event_scheduler {state}:\n{said}")
