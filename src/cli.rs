@@ -67,6 +67,21 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Let nothing move for a while, for maintenance; ends by itself
+    Pause {
+        /// How long, at most a day
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = duration_text)]
+        length: Duration,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// End a pause, and release the flap brake
+    Resume {
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// The server settings this pair needs
     Mycnf {
         #[command(subcommand)]
@@ -225,6 +240,8 @@ fn run(arguments: Arguments) -> Result<()> {
             let (config, me) = here()?;
             cmd::switchover::run(&config, me, &cmd::switchover::Options { to, force, dry_run })
         }
+        Command::Pause { length, dry_run } => cmd::pause::pause(length, dry_run),
+        Command::Resume { dry_run } => cmd::pause::resume(dry_run),
         Command::Mycnf { action } => {
             let (config, me) = here()?;
             let action = match action {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Core;
-use super::event::{Address, Gate, Ms, RemoteSeen, Sample, ServerSeen};
+use super::event::{Address, FenceSeen, Gate, Ms, RemoteSeen, Sample, ServerSeen};
 use super::fact::{Fact, Facts};
 use super::history::History;
 use super::state::State;
@@ -40,6 +40,9 @@ impl Core {
         set(Fact::OpStop, belief.stop);
         set(Fact::OpSwitch, belief.switch);
         set(Fact::OpForce, belief.force);
+        set(Fact::FenceOk, !self.limits.fence_configured || belief.fence == Some(FenceSeen::Done));
+        set(Fact::Paused, self.paused());
+        set(Fact::Flapping, self.flapping());
         set(Fact::TimeOver, self.since(self.entered_ms) >= self.state.bound_ms(self.limits.deadtime));
         facts
     }
@@ -97,7 +100,8 @@ impl Core {
         facts.set(Fact::VipQuiet, first && last && network && belief.probes >= QUIET_PROBES);
         let fresh = |at: Ms| self.since(at) < REMOTE_FRESH_MS;
         let clear = |seen: &(RemoteSeen, Ms)| matches!(seen.0, RemoteSeen::Fenced(_)) || seen.0 == RemoteSeen::Down && fresh(seen.1);
-        facts.set(Fact::RemoteClear, belief.remote.as_ref().is_some_and(clear));
+        let fenced = belief.fence == Some(FenceSeen::Done);
+        facts.set(Fact::RemoteClear, fenced || belief.remote.as_ref().is_some_and(clear));
     }
 
     fn set_server_facts(&self, facts: &mut Facts) {
@@ -182,7 +186,7 @@ impl Core {
         let silent = belief.peer.as_ref().map_or(self.since(belief.started_ms), |peer| self.since(peer.heard_ms));
         let soon = silent + 2 * self.limits.keepalive >= self.deadtime();
         let unanswered = belief.first_probe_ms.is_some() && belief.probes >= QUIET_PROBES / 2 && belief.probing;
-        let may = belief.alone || belief.force;
+        let may = belief.alone && !self.paused() || belief.force;
         matches!(self.state, State::Standby | State::Gate) && soon && unanswered && may && !self.cut()
     }
 
@@ -330,6 +334,21 @@ impl Core {
         }
     }
 
+    pub(super) fn paused(&self) -> bool {
+        self.belief.now < self.belief.pause.until_ms
+    }
+
+    /// Minutes that are left of a pause, rounded up: what is said changes once a minute.
+    pub(super) fn pause_minutes(&self) -> u64 {
+        self.belief.pause.until_ms.saturating_sub(self.belief.now).div_ceil(60_000)
+    }
+
+    pub(super) fn flapping(&self) -> bool {
+        let departures = &self.belief.departures;
+        let many = self.limits.flap_count > 0 && departures.len() >= self.limits.flap_count;
+        many && departures.first().is_some_and(|first| self.since(*first) < self.limits.flap_window)
+    }
+
     /// A claim of mine has just come to nothing: a peer that is ready goes first.
     pub(super) fn failed_lately(&self) -> bool {
         self.belief.claim_failed_ms.is_some_and(|at| self.since(at) < CLAIM_PAUSE_MS)
@@ -345,6 +364,8 @@ impl Core {
         let replica = self.sample().and_then(|sample| sample.replica.as_ref());
         let reasons = [
             (belief.stop, "it is stopping"),
+            // Who was the last to hold the address may take it again: its server may have been restarted in the pause.
+            (self.paused() && !belief.record.holder, "the pair is paused: `mmha resume` ends that"),
             (self.state.holds(), "it serves"),
             (matches!(self.state, State::Boot), "it has just started"),
             (matches!(self.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),

@@ -21,6 +21,11 @@ pub struct Beat {
     pub claims: bool,
     /// A claim of the sender's has just come to nothing: the other one goes first.
     pub shy: bool,
+    /// The number of the last pause or resume this node knows of, and the minutes that are left of it (0: resumed).
+    #[serde(default)]
+    pub pause: u64,
+    #[serde(default)]
+    pub pause_minutes: u64,
     /// Grants up to this epoch will never be used by the sender.
     pub refused: u64,
     /// Could take over now.

@@ -2,12 +2,21 @@
 
 use super::Core;
 use super::beat::Beat;
-use super::event::{Address, Event, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
+use super::event::{Address, Event, FenceSeen, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
 use super::history::History;
 use super::state::State;
 
 /// How long an operator's `--force` counts.
 const FORCE_MS: Ms = 60_000;
+/// A day: a pause that somebody forgot must end.
+pub const PAUSE_AT_MOST_MINUTES: u64 = 24 * 60;
+
+/// An operator's pause, shared by both nodes: the one with the higher number counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pause {
+    pub number: u64,
+    pub until_ms: Ms,
+}
 
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -64,6 +73,11 @@ pub struct Belief {
     pub opened_order: u64,
     pub role_error: String,
     pub remote: Option<(RemoteSeen, Ms)>,
+    /// Since the peer was last heard.
+    pub fence: Option<FenceSeen>,
+    pub pause: Pause,
+    /// When a rule that the flap brake can stop has moved the address away from here: the last few.
+    pub departures: Vec<Ms>,
     /// On disk.
     pub record: Record,
     pub record_known: bool,
@@ -135,6 +149,9 @@ impl Belief {
             opened_order: 0,
             role_error: String::new(),
             remote: None,
+            fence: None,
+            pause: Pause::default(),
+            departures: Vec::new(),
             record: Record::default(),
             record_known: false,
             store_error: None,
@@ -201,12 +218,18 @@ impl Core {
             Event::Server(seen) => self.note_server(seen),
             Event::Role { order, outcome } => self.note_role(order, outcome),
             Event::Remote(seen) => self.note_remote(seen),
+            Event::Fence(seen) => self.belief.fence = Some(seen),
             Event::Store(seen) => self.note_store(seen),
             Event::Switch { force } => {
                 self.belief.switch = self.state == State::Active;
                 self.belief.force = force && self.state != State::Active;
                 self.belief.forced_ms = now;
                 self.belief.asked_ms = (self.state == State::Standby).then_some(now);
+            }
+            Event::Pause { minutes } => self.note_pause(minutes),
+            Event::Resume => {
+                self.note_pause(0);
+                self.belief.departures.clear();
             }
             Event::Stop => self.belief.stop = true,
         }
@@ -227,8 +250,33 @@ impl Core {
             beat: heard.beat,
         });
         self.belief.remote = None;
+        self.belief.fence = None;
+        self.adopt_pause();
         self.note_own_mark();
         self.note_sync();
+    }
+
+    /// Odd numbers are node 1's, even ones node 2's: two operators at the same moment do not tie.
+    fn note_pause(&mut self, minutes: u64) {
+        let next = self.belief.pause.number.saturating_add(1);
+        let number = if next % 2 == u64::from(self.id.number) % 2 { next } else { next.saturating_add(1) };
+        self.belief.pause = Pause { number, until_ms: self.pause_until(minutes) };
+    }
+
+    fn pause_until(&self, minutes: u64) -> Ms {
+        self.belief.now + minutes.min(PAUSE_AT_MOST_MINUTES) * 60_000
+    }
+
+    /// What an operator said at the peer counts here too, if it is the later word.
+    fn adopt_pause(&mut self) {
+        let Some(peer) = &self.belief.peer else { return };
+        if peer.beat.pause > self.belief.pause.number {
+            let (number, minutes) = (peer.beat.pause, peer.beat.pause_minutes);
+            self.belief.pause = Pause { number, until_ms: self.pause_until(minutes) };
+            if minutes == 0 {
+                self.belief.departures.clear();
+            }
+        }
     }
 
     fn note_own_mark(&mut self) {
@@ -245,6 +293,7 @@ impl Core {
         self.belief.first_probe_ms = None;
         self.belief.claims_since = None;
         self.belief.remote = None;
+        self.belief.fence = None;
         if !self.peer_heard() {
             self.belief.alone = self.belief.solo;
         }

@@ -40,6 +40,13 @@ pub enum Event {
     Switch {
         force: bool,
     },
+    /// The operator wants nothing to move for so long.
+    Pause {
+        minutes: u64,
+    },
+    /// The operator ends a pause, and releases the flap brake.
+    Resume,
+    Fence(FenceSeen),
     /// The service is asked to end.
     Stop,
 }
@@ -142,6 +149,14 @@ pub enum RemoteSeen {
     Up,
     /// I set it read-only over SQL; it stands at this position.
     Fenced(History),
+    Failed(String),
+}
+
+/// How the operator's fencing command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FenceSeen {
+    /// The peer is off, or cut off from clients: the command said so by its exit code.
+    Done,
     Failed(String),
 }
 

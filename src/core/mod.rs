@@ -52,6 +52,11 @@ pub struct Limits {
     pub both_write: bool,
     pub kill_hung: bool,
     pub ping_configured: bool,
+    pub fence_configured: bool,
+    /// The flap brake: so many departures within this time, and the address no longer moves by itself for less than a dead server.
+    /// 0 = no brake.
+    pub flap_count: usize,
+    pub flap_window: Ms,
     pub config_digest: u64,
 }
 
@@ -164,11 +169,24 @@ impl Core {
         let from = self.state;
         if rule.to != from {
             self.leave(from, rule.to);
+            self.count_departure(rule);
         }
         self.rule = rule.number;
         self.sentence = self.render(rule.sentence);
         let (at_ms, to, sentence) = (self.belief.now, rule.to, self.sentence.clone());
         self.decisions.push(Decision { at_ms, from, to, rule: rule.number, epoch: self.belief.record.epoch, sentence });
+    }
+
+    fn count_departure(&mut self, rule: &Rule) {
+        if self.limits.flap_count == 0 || !rules::is_braked(rule) {
+            return;
+        }
+        let now = self.belief.now;
+        let departures = &mut self.belief.departures;
+        if departures.len() >= self.limits.flap_count {
+            departures.remove(0);
+        }
+        departures.push(now);
     }
 
     /// Everything that a change of state resets, in one place.
@@ -288,6 +306,10 @@ impl View<'_> {
     /// Since when acknowledged writes exist on this node only.
     pub fn unprotected_ms(&self) -> Option<Ms> {
         self.core.belief.unprotected_since.map(|since| self.core.belief.now.saturating_sub(since))
+    }
+    /// Minutes that are left of an operator's pause, rounded up; 0 = not paused.
+    pub fn pause_minutes(&self) -> u64 {
+        self.core.pause_minutes()
     }
     pub fn ping_ok(&self) -> bool {
         self.core.ping_answers()

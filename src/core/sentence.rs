@@ -1,7 +1,7 @@
 //! Fills a rule's sentence with names and numbers.
 
 use super::Core;
-use super::event::{RemoteSeen, ServerSeen};
+use super::event::{FenceSeen, RemoteSeen, ServerSeen};
 use super::history::History;
 
 impl Core {
@@ -26,7 +26,7 @@ impl Core {
             ("{risk}", self.risk()),
         ];
         let text = pairs.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
-        text.replace("{remote}", &self.remote_why())
+        text.replace("{remote}", &self.remote_why()).replace("{fence}", &self.fence_why())
     }
 
     /// What is wrong on this node.
@@ -50,6 +50,9 @@ impl Core {
             None => format!("{name} has never been heard"),
             Some(_) if !self.peer_heard() => format!("{name} is silent"),
             Some(_) if !self.peer_echo() => format!("{name} does not hear me"),
+            Some(_) if self.flapping() && !matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Dead)) => {
+                format!("{} has left this node too often lately: `mmha resume` releases the brake", self.id.vip)
+            }
             Some(peer) if !peer.beat.why.is_empty() => format!("{name}: {}", peer.beat.why),
             Some(peer) if peer.beat.leaving => format!("{name} is stopping"),
             Some(peer) if !peer.beat.current => format!("{name} has not applied everything it received, or does not receive"),
@@ -65,6 +68,14 @@ impl Core {
             Some((RemoteSeen::Up, _)) => "it answers: closing it".to_owned(),
             Some((RemoteSeen::Fenced(history), _)) => format!("closed at {history}"),
             Some((RemoteSeen::Failed(text), _)) => text.clone(),
+        }
+    }
+
+    fn fence_why(&self) -> String {
+        match &self.belief.fence {
+            None => "the fencing command has not ended yet".to_owned(),
+            Some(FenceSeen::Done) => "done".to_owned(),
+            Some(FenceSeen::Failed(text)) => text.clone(),
         }
     }
 

@@ -31,6 +31,7 @@ impl Core {
             kill_server: self.belief.kill_server,
             probe: self.probe(),
             remote: self.remote(facts),
+            fence: self.fence(facts),
             watch: self.watch(),
             save: self.belief.record_known.then_some(self.belief.want_record),
             say,
@@ -133,6 +134,16 @@ impl Core {
         }
     }
 
+    /// The fencing command may switch the peer off: only when nothing else is missing for a takeover. Of two nodes that both hold nothing
+    /// and do not hear each other, node 2 waits, so that they do not switch each other off.
+    fn fence(&self, facts: Facts) -> bool {
+        let missing = [Fact::PeerHeard, Fact::Cut, Fact::Paused, Fact::FenceOk].iter().any(|fact| facts.has(*fact));
+        let proof = [Fact::VipQuiet, Fact::EpochOk, Fact::LinkUp].iter().all(|fact| facts.has(*fact));
+        let held = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds());
+        let first = held || self.id.number == 1 || self.since(self.entered_ms) >= self.limits.deadtime;
+        self.state == State::Gate && !missing && proof && facts.has(Fact::Applied) && first
+    }
+
     fn watch(&self) -> bool {
         let handing_over =
             |peer: &super::belief::Peer| matches!(peer.beat.state, State::Fence | State::Drain | State::Granted | State::Release);
@@ -175,6 +186,8 @@ impl Core {
             candidate: self.candidate(),
             claims: self.belief.claims_since.is_some(),
             shy: self.failed_lately(),
+            pause: self.belief.pause.number,
+            pause_minutes: self.pause_minutes(),
             refused: self.belief.refused,
             ready: why.is_none(),
             current: replica.is_some_and(|replica| replica.receiver_connected) && self.nearly_applied() && !self.failed_lately(),

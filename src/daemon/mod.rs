@@ -143,6 +143,8 @@ impl Service {
         match request {
             Request::Status => Answer::Status(Box::new(self.status())),
             Request::Switchover { to, force, who } => self.switchover(to.as_deref(), force, &who),
+            Request::Pause { minutes, who } => self.pause(minutes, &who),
+            Request::Resume { who } => self.resume(&who),
             Request::Release { who } => self.switchover(Some(&self.config.node(self.me.other()).name.clone()), false, &who),
         }
     }
@@ -188,6 +190,21 @@ impl Service {
             55 => Answer::Refused(self.core.view().sentence().to_owned()),
             _ => Answer::Accepted(self.core.view().sentence().to_owned()),
         }
+    }
+
+    fn pause(&mut self, minutes: u64, who: &str) -> Answer {
+        if minutes == 0 {
+            return Answer::Failed("a pause of no length makes no sense".to_owned());
+        }
+        log::warn!("paused for {minutes} min by {who}");
+        self.core.step(Event::Pause { minutes }, clock::now_ms());
+        Answer::Accepted(format!("paused for {} min: nothing moves, not even when the holder dies", self.core.view().pause_minutes()))
+    }
+
+    fn resume(&mut self, who: &str) -> Answer {
+        log::warn!("resumed by {who}");
+        self.core.step(Event::Resume, clock::now_ms());
+        Answer::Accepted("resumed; the flap brake is released".to_owned())
     }
 
     /// SIGHUP: what can change while running changes; the rest is named.

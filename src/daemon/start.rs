@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::act::{gate, lease::Lease, remote, role, store};
+use crate::act::{fence, gate, lease::Lease, remote, role, store};
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
 use crate::control::{self, Answer};
@@ -182,6 +182,8 @@ impl Starter<'_> {
         let server = Held::default();
         self.observer(watched, Arc::clone(&server), Arc::clone(&patience))?;
         self.remote(remote_wanted)?;
+        let (fence, fence_wanted) = slot(false).map_err(broken)?;
+        self.fence(fence_wanted)?;
         let events = self.events();
         self.thread("store", move || store::run(EPOCH.into(), stored, |seen| events(Event::Store(seen))))?;
         let (messages, available) = (self.messages.clone(), self.gate_available);
@@ -197,6 +199,7 @@ impl Starter<'_> {
             role,
             watch,
             remote,
+            fence,
             store,
             guard,
             lan: self.lan()?,
@@ -298,6 +301,21 @@ impl Starter<'_> {
         };
         let events = self.events();
         self.thread("remote", move || remote::run(&setting, wanted, |seen| events(Event::Remote(seen))))
+    }
+
+    fn fence(&self, wanted: crate::sys::slot::Reader<bool>) -> Result<()> {
+        let peer = self.config.node(self.me.other());
+        let setting = fence::Setting {
+            command: self.config.heartbeat.fence_command.clone(),
+            peer_name: peer.name.clone(),
+            peer_address: peer.address.to_string(),
+            limit: self.config.heartbeat.fence_timeout,
+        };
+        if setting.command.is_empty() {
+            return Ok(()); // the core never wants it then
+        }
+        let events = self.events();
+        self.thread("fence", move || fence::run(&setting, wanted, |seen| events(Event::Fence(seen))))
     }
 
     fn lan(&self) -> Result<lan::Lan> {

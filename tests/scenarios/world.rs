@@ -23,6 +23,9 @@ pub fn limits() -> Limits {
         both_write: false,
         kill_hung: true,
         ping_configured: true,
+        fence_configured: false,
+        flap_count: 3,
+        flap_window: 600_000,
         config_digest: 7,
     }
 }
@@ -158,6 +161,8 @@ impl World {
             "start_agent" => self.boot(at),
             "stop" => step(node, Event::Stop, now),
             "switchover" => step(node, Event::Switch { force: false }, now),
+            "pause" => step(node, Event::Pause { minutes: words[1].parse().expect("a number of minutes") }, now),
+            "resume" => step(node, Event::Resume, now),
             "force" => step(node, Event::Switch { force: true }, now),
             "cut_cable" => (node.carrier, node.ping) = (false, false),
             "mend_cable" => (node.carrier, node.ping) = (true, true),
