@@ -107,6 +107,7 @@ impl Core {
     fn set_server_facts(&self, facts: &mut Facts) {
         let belief = &self.belief;
         facts.set(Fact::DbOk, matches!(belief.server, Some(ServerSeen::Ok(_))));
+        facts.set(Fact::DiskOk, belief.disk_error.is_none());
         facts.set(Fact::DbDead, matches!(belief.server, Some(ServerSeen::Dead)));
         facts.set(Fact::DbHung, matches!(belief.server, Some(ServerSeen::Hung)));
         let adoptable = self.state == State::Boot && belief.sample.as_ref().is_some_and(|sample| !sample.read_only);
@@ -334,21 +335,6 @@ impl Core {
         }
     }
 
-    pub(super) fn paused(&self) -> bool {
-        self.belief.now < self.belief.pause.until_ms
-    }
-
-    /// Minutes that are left of a pause, rounded up: what is said changes once a minute.
-    pub(super) fn pause_minutes(&self) -> u64 {
-        self.belief.pause.until_ms.saturating_sub(self.belief.now).div_ceil(60_000)
-    }
-
-    pub(super) fn flapping(&self) -> bool {
-        let departures = &self.belief.departures;
-        let many = self.limits.flap_count > 0 && departures.len() >= self.limits.flap_count;
-        many && departures.first().is_some_and(|first| self.since(*first) < self.limits.flap_window)
-    }
-
     /// A claim of mine has just come to nothing: a peer that is ready goes first.
     pub(super) fn failed_lately(&self) -> bool {
         self.belief.claim_failed_ms.is_some_and(|at| self.since(at) < CLAIM_PAUSE_MS)
@@ -371,6 +357,7 @@ impl Core {
             (matches!(self.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),
             (matches!(self.state, State::Isolated), "it is cut off"),
             (!matches!(belief.server, Some(ServerSeen::Ok(_))), "its server does not work"),
+            (belief.disk_error.is_some(), "its server's disk takes no writes"),
             (!matches!(self.state, State::Standby | State::Gate), "it is not standby"),
             (belief.carrier != Some(true), "its interface has no carrier"),
             (!belief.record_known || belief.store_error.is_some(), "its epoch file cannot be used"),

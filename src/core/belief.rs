@@ -2,21 +2,15 @@
 
 use super::Core;
 use super::beat::Beat;
-use super::event::{Address, Event, FenceSeen, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
+use super::brake::Pause;
+use super::event::{
+    Address, DiskSeen, Event, FenceSeen, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen,
+};
 use super::history::History;
 use super::state::State;
 
 /// How long an operator's `--force` counts.
 const FORCE_MS: Ms = 60_000;
-/// A day: a pause that somebody forgot must end.
-pub const PAUSE_AT_MOST_MINUTES: u64 = 24 * 60;
-
-/// An operator's pause, shared by both nodes: the one with the higher number counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pause {
-    pub number: u64,
-    pub until_ms: Ms,
-}
 
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -76,6 +70,8 @@ pub struct Belief {
     /// Since the peer was last heard.
     pub fence: Option<FenceSeen>,
     pub pause: Pause,
+    /// What is wrong with the server's disk.
+    pub disk_error: Option<String>,
     /// When a rule that the flap brake can stop has moved the address away from here: the last few.
     pub departures: Vec<Ms>,
     /// On disk.
@@ -151,6 +147,7 @@ impl Belief {
             remote: None,
             fence: None,
             pause: Pause::default(),
+            disk_error: None,
             departures: Vec::new(),
             record: Record::default(),
             record_known: false,
@@ -199,6 +196,11 @@ impl Core {
         self.limits.kill_hung && !self.belief.stop && (hung || waiting && (!self.peer_echo() || self.peer_late()))
     }
 
+    pub(super) fn must_kill_unclosed(&self) -> bool {
+        let alive = !matches!(self.belief.server, Some(ServerSeen::Dead) | None);
+        self.limits.kill_hung && !self.belief.stop && alive && !self.read_only()
+    }
+
     pub(super) fn note(&mut self, event: Event, now: Ms) {
         self.belief.now = now.max(self.belief.now);
         let now = self.belief.now;
@@ -218,6 +220,8 @@ impl Core {
             Event::Server(seen) => self.note_server(seen),
             Event::Role { order, outcome } => self.note_role(order, outcome),
             Event::Remote(seen) => self.note_remote(seen),
+            Event::Disk(DiskSeen::Ok) => self.belief.disk_error = None,
+            Event::Disk(DiskSeen::Failed(text)) => self.belief.disk_error = Some(text),
             Event::Fence(seen) => self.belief.fence = Some(seen),
             Event::Store(seen) => self.note_store(seen),
             Event::Switch { force } => {
@@ -254,29 +258,6 @@ impl Core {
         self.adopt_pause();
         self.note_own_mark();
         self.note_sync();
-    }
-
-    /// Odd numbers are node 1's, even ones node 2's: two operators at the same moment do not tie.
-    fn note_pause(&mut self, minutes: u64) {
-        let next = self.belief.pause.number.saturating_add(1);
-        let number = if next % 2 == u64::from(self.id.number) % 2 { next } else { next.saturating_add(1) };
-        self.belief.pause = Pause { number, until_ms: self.pause_until(minutes) };
-    }
-
-    fn pause_until(&self, minutes: u64) -> Ms {
-        self.belief.now + minutes.min(PAUSE_AT_MOST_MINUTES) * 60_000
-    }
-
-    /// What an operator said at the peer counts here too, if it is the later word.
-    fn adopt_pause(&mut self) {
-        let Some(peer) = &self.belief.peer else { return };
-        if peer.beat.pause > self.belief.pause.number {
-            let (number, minutes) = (peer.beat.pause, peer.beat.pause_minutes);
-            self.belief.pause = Pause { number, until_ms: self.pause_until(minutes) };
-            if minutes == 0 {
-                self.belief.departures.clear();
-            }
-        }
     }
 
     fn note_own_mark(&mut self) {

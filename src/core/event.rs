@@ -47,6 +47,7 @@ pub enum Event {
     /// The operator ends a pause, and releases the flap brake.
     Resume,
     Fence(FenceSeen),
+    Disk(DiskSeen),
     /// The service is asked to end.
     Stop,
 }
@@ -149,6 +150,14 @@ pub enum RemoteSeen {
     Up,
     /// I set it read-only over SQL; it stands at this position.
     Fenced(History),
+    Failed(String),
+}
+
+/// Whether the own server's disk takes writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskSeen {
+    Ok,
+    /// The end of a sentence that begins with "my server's disk fails:".
     Failed(String),
 }
 

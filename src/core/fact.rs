@@ -50,6 +50,7 @@ facts! {
     RemoteClear "remote.clear",         // the peer's server does not answer, or was closed by me, or the peer was fenced
     FenceOk "fence.ok",                 // the fencing command said that the peer is off (or none is configured)
     DbOk "db.ok",
+    DiskOk "disk.ok",                   // nothing is known against the server's disk: a synced write went through
     DbDead "db.dead",
     DbHung "db.hung",
     DbRw "db.writable",                 // confirmed for this state

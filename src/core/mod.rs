@@ -4,6 +4,7 @@
 mod assess;
 pub mod beat;
 mod belief;
+mod brake;
 pub mod event;
 pub mod fact;
 pub mod history;
@@ -177,18 +178,6 @@ impl Core {
         self.decisions.push(Decision { at_ms, from, to, rule: rule.number, epoch: self.belief.record.epoch, sentence });
     }
 
-    fn count_departure(&mut self, rule: &Rule) {
-        if self.limits.flap_count == 0 || !rules::is_braked(rule) {
-            return;
-        }
-        let now = self.belief.now;
-        let departures = &mut self.belief.departures;
-        if departures.len() >= self.limits.flap_count {
-            departures.remove(0);
-        }
-        departures.push(now);
-    }
-
     /// Everything that a change of state resets, in one place.
     fn leave(&mut self, from: State, to: State) {
         self.state = to;
@@ -202,6 +191,9 @@ impl Core {
         }
         match to {
             State::Release => self.belief.kill_server = self.must_kill_server(),
+            // It answers and cannot be closed, for instance because its commits wait for room on a full disk: while it is open the peer may
+            // not take over, and nobody serves.
+            State::Failed if from == State::Release => self.belief.kill_server |= self.must_kill_unclosed(),
             State::Standby | State::Isolated => self.belief.kill_server = false,
             _ => {}
         }

@@ -54,7 +54,7 @@ pub const RULES: &[Rule] = &[
     rule!(19, [Boot], ALWAYS, Boot, "Waiting for {peer}."),
 
     rule!(20, [Standby Gate], &[&[Is(PeerEcho), Is(Extra), Not(OpForce)]], Quarantined, "This node has {extra} that {peer} lacks: quarantined, nothing is applied or discarded."),
-    rule!(21, [Standby Gate], &[&[Not(DbOk)]], Failed, "My server is {why}."),
+    rule!(21, [Standby Gate], &[&[Not(DbOk)], &[Not(DiskOk)]], Failed, "My server is {why}."),
     rule!(23, [Standby], &[&[Is(PeerConsents), Is(Mine), Is(LinkUp)]], Gate, "{peer} holds nothing and agrees that {vip} is mine."),
     rule!(25, [Standby], &[&[Is(PeerHeard), Not(PeerEcho), Not(PeerLate)]], Standby, "I hear {peer}, it does not hear me: a one-way cut; not taking over."),
     rule!(27, [Standby], &[&[Is(Cut)]], Isolated, "Cut off: cannot tell whether {peer} is alive."),
@@ -88,9 +88,10 @@ pub const RULES: &[Rule] = &[
     rule!(48, [Address], ALWAYS, Address, "Adding {vip}."),
 
     rule!(50, [Active], &[&[Is(DbDead), Is(PeerReady), Is(PeerEcho), Is(PeerSynced)], &[Is(DbHung), Is(PeerReady), Is(PeerEcho), Is(PeerSynced), Not(Flapping)]], Release, "My server is {why}; {peer} is ready and in sync: resigning."),
-    rule!(52, [Active], &[&[Not(DbOk), Not(DbDead), Not(DbHung), Is(PeerReady), Is(PeerEcho), Is(PeerSynced), Not(Flapping)]], Release, "My server is {why}; {peer} is ready and in sync: resigning."),
+    rule!(52, [Active], &[&[Not(DbOk), Not(DbDead), Not(DbHung), Is(PeerReady), Is(PeerEcho), Is(PeerSynced), Not(Flapping)],
+                          &[Not(DiskOk), Not(DbDead), Not(DbHung), Is(PeerReady), Is(PeerEcho), Is(PeerSynced), Not(Flapping)]], Release, "My server is {why}; {peer} is ready and in sync: resigning."),
     rule!(49, [Active], &[&[Is(DbFoundClosed)]], Release, "My server was restarted or set read-only by somebody: comparing before it is opened again."),
-    rule!(51, [Active], &[&[Not(DbOk)]], Active, "My server is {why} and {vip} does not move ({peer_why}): keeping it, reopening when the server is back."),
+    rule!(51, [Active], &[&[Not(DbOk)], &[Not(DiskOk)]], Active, "My server is {why} and {vip} does not move ({peer_why}): keeping it, reopening when the server is back."),
     rule!(54, [Active], &[&[Is(OpSwitch), Is(PeerReady), Is(PeerCurrent), Is(PeerEcho), Is(DbOk)]], Fence, "Switchover to {peer} as requested."),
     rule!(53, [Active], &[&[Is(PeerAsks), Is(PeerReady), Is(PeerCurrent), Is(PeerEcho), Is(DbOk)]], Fence, "Switchover to {peer}, requested there."),
     rule!(55, [Active], &[&[Is(OpSwitch)]], Active, "Switchover refused: {peer_why}."),
@@ -124,7 +125,7 @@ pub const RULES: &[Rule] = &[
 
     rule!(90, [Isolated], &[&[Is(LinkUp), Not(Cut)]], Standby, "The network is back."),
     rule!(91, [Isolated], ALWAYS, Isolated, "Still cut off."),
-    rule!(92, [Failed], &[&[Is(DbOk), Is(DbRo)]], Standby, "My server is healthy again."),
+    rule!(92, [Failed], &[&[Is(DbOk), Is(DbRo), Is(DiskOk)]], Standby, "My server is healthy again."),
     rule!(93, [Failed], ALWAYS, Failed, "My server is {why}; it is fenced as soon as it answers."),
     rule!(94, [Quarantined], &[&[Is(PeerEcho), Is(Agrees)]], Standby, "The data agrees again."),
     rule!(95, [Quarantined], &[&[Is(OpForce)]], Standby, "Accepted by the operator with {extra} at risk."),

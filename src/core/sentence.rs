@@ -3,6 +3,7 @@
 use super::Core;
 use super::event::{FenceSeen, RemoteSeen, ServerSeen};
 use super::history::History;
+use super::state::State;
 
 impl Core {
     pub(super) fn render(&self, template: &str) -> String {
@@ -39,6 +40,9 @@ impl Core {
             Some(ServerSeen::Hung) => "hung".to_owned(),
             Some(ServerSeen::Refuses(text)) => format!("refusing to work: {text}"),
             None => "not looked at yet".to_owned(),
+            Some(ServerSeen::Ok(_)) if self.belief.disk_error.is_some() => {
+                format!("on a disk that fails ({})", self.belief.disk_error.as_deref().unwrap_or_default())
+            }
             Some(ServerSeen::Ok(_)) if !self.belief.role_error.is_empty() => self.belief.role_error.clone(),
             Some(ServerSeen::Ok(_)) => "answering".to_owned(),
         }
@@ -50,7 +54,7 @@ impl Core {
             None => format!("{name} has never been heard"),
             Some(_) if !self.peer_heard() => format!("{name} is silent"),
             Some(_) if !self.peer_echo() => format!("{name} does not hear me"),
-            Some(_) if self.flapping() && !matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Dead)) => {
+            Some(_) if self.flapping() && self.state == State::Active => {
                 format!("{} has left this node too often lately: `mmha resume` releases the brake", self.id.vip)
             }
             Some(peer) if !peer.beat.why.is_empty() => format!("{name}: {}", peer.beat.why),

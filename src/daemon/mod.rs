@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::config::{Config, NodeIndex};
 use crate::control::{Answer, Request};
 use crate::core::event::{Address, Event, Ms};
+use crate::core::fact::Fact;
 use crate::core::state::State;
 use crate::core::{Core, Decision};
 use crate::error::Result;
@@ -43,6 +44,7 @@ pub enum Message {
 const QUEUE: usize = 4096;
 /// How long the last heartbeat, "I am gone", has to leave before the process ends.
 const FAREWELL: Duration = Duration::from_millis(60);
+const REMIND_MS: Ms = 60_000;
 
 /// Runs the service until it is asked to stop; everything is let go of by then.
 pub fn run(config_path: &Path) -> Result<()> {
@@ -66,6 +68,7 @@ struct Service {
     unprotected_since: Option<String>,
     watchdog_ms: Option<Ms>,
     watched_ms: Ms,
+    told_ms: Ms,
     announced: bool,
 }
 
@@ -104,7 +107,9 @@ impl Service {
         self.actors.publish(self.core.want(), now);
         for decision in self.core.take_decisions() {
             self.proclaim(&decision);
+            self.told_ms = now;
         }
+        self.remind(now);
         let unprotected = self.core.view().unprotected_ms().is_some();
         if !unprotected {
             self.unprotected_since = None;
@@ -137,6 +142,17 @@ impl Service {
             rule: decision.rule,
             sentence: decision.sentence.clone(),
         });
+    }
+
+    /// Nobody may overlook that nothing goes on here, however long ago the reason was given.
+    fn remind(&mut self, now: Ms) {
+        let view = self.core.view();
+        let alone = !view.holds() && !view.has(Fact::PeerHeard);
+        let stuck = alone || matches!(self.core.state(), State::Failed | State::Isolated | State::Quarantined | State::Boot);
+        if stuck && now.saturating_sub(self.told_ms) >= REMIND_MS {
+            log::warn!("still {} (rule {}): {}", self.core.state().name(), view.rule(), view.sentence());
+            self.told_ms = now;
+        }
     }
 
     fn answer(&mut self, request: Request) -> Answer {

@@ -29,7 +29,7 @@ use crate::peer::codec::cluster_id;
 use crate::peer::session::Sessions;
 use crate::probe::lan::{LanConfig, LanEvent};
 use crate::probe::server::Held;
-use crate::probe::{lan, server};
+use crate::probe::{disk, lan, server};
 use crate::report::EVENTS;
 use crate::sql::Login;
 use crate::sql::fence::Spare;
@@ -87,6 +87,7 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
         announced: false,
         watchdog_ms: notify::watchdog_interval().map(millis),
         watched_ms: 0,
+        told_ms: clock::now_ms(),
         config,
     };
     Ok((service, inbox))
@@ -181,6 +182,7 @@ impl Starter<'_> {
         self.role(role_orders, Arc::clone(&patience))?;
         let server = Held::default();
         self.observer(watched, Arc::clone(&server), Arc::clone(&patience))?;
+        self.disk()?;
         self.remote(remote_wanted)?;
         let (fence, fence_wanted) = slot(false).map_err(broken)?;
         self.fence(fence_wanted)?;
@@ -289,6 +291,11 @@ impl Starter<'_> {
                 },
             );
         })
+    }
+
+    fn disk(&self) -> Result<()> {
+        let (login, events) = (Login::local(self.config), self.events());
+        self.thread("disk", move || disk::run(&login, |seen| events(Event::Disk(seen))))
     }
 
     fn remote(&self, wanted: crate::sys::slot::Reader<Remote>) -> Result<()> {

@@ -2,7 +2,7 @@
 //! One tick is one millisecond. It checks safety at every tick; it models no packet loss and no clock drift.
 
 use mmha::core::beat::Beat;
-use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, RemoteSeen, StoreSeen};
+use mmha::core::event::{Address, DiskSeen, Event, Gate, Heard, LeaseSeen, RemoteSeen, StoreSeen};
 use mmha::core::want::{Remote, Want};
 use mmha::core::{Core, Identity, Limits};
 
@@ -145,6 +145,8 @@ impl World {
             // The unacknowledged tail is truncated by crash recovery, as MariaDB does with init_rpl_role=SLAVE.
             "kill_server" => node.end_server(),
             "stall" => node.stalled = true,
+            "disk_fails" => step(node, Event::Disk(DiskSeen::Failed("no space left".into())), now),
+            "disk_mended" => step(node, Event::Disk(DiskSeen::Ok), now),
             "disk_full" => node.disk_full = true,
             "vip_broken" => node.vip_broken = true,
             "no_recover" => node.no_recover = true,
