@@ -112,12 +112,14 @@ impl Core {
 
     /// Takes one event at time `now` (never earlier than before) and follows the table until it rests.
     pub fn step(&mut self, event: Event, now: Ms) {
+        // An attempt that failed is news although the rule stays the same.
+        let attempted = matches!(event, Event::Fence(_));
         self.note(event, now);
         for _ in 0..MAX_STEPS {
             let facts = self.facts();
             let rule = rules::first_match(self.state, facts);
             let moved = rule.to != self.state;
-            if moved || rule.number != self.rule {
+            if moved || rule.number != self.rule || attempted && self.render(rule.sentence) != self.sentence {
                 self.decide(rule);
             }
             if !moved {
@@ -277,8 +279,10 @@ impl View<'_> {
     pub fn rule(&self) -> u16 {
         self.core.rule
     }
-    pub fn sentence(&self) -> &str {
-        &self.core.sentence
+    /// The reason for being here, with the numbers of now.
+    pub fn sentence(&self) -> String {
+        let stays = |rule: &&Rule| rule.number == self.core.rule && rule.to == self.core.state;
+        rules::RULES.iter().find(stays).map_or_else(|| self.core.sentence.clone(), |rule| self.core.render(rule.sentence))
     }
     pub fn peer(&self) -> Option<&Beat> {
         self.core.belief.peer.as_ref().map(|peer| &peer.beat)

@@ -203,8 +203,8 @@ impl Service {
         log::warn!("switchover to {target} requested by {who}{}", if force { ", with --force" } else { "" });
         self.core.step(Event::Switch { force }, clock::now_ms());
         match self.core.view().rule() {
-            55 => Answer::Refused(self.core.view().sentence().to_owned()),
-            _ => Answer::Accepted(self.core.view().sentence().to_owned()),
+            55 => Answer::Refused(self.core.view().sentence()),
+            _ => Answer::Accepted(self.core.view().sentence()),
         }
     }
 

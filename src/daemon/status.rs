@@ -38,7 +38,7 @@ pub fn picture(core: &Core, around: &Around<'_>) -> Status {
         since_ms: Some(view.since_ms()),
         epoch: Some(view.epoch()),
         rule: Some(view.rule()),
-        sentence: view.sentence().to_owned(),
+        sentence: view.sentence(),
         vip: Vip { address: around.config.vip.address.to_string(), interface: Some(around.interface.to_owned()), held, holder },
         gate: Some(gate(view.lease().gate)),
         peer: peer_part(&view, around, &peer.name),
