@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 import uuid
 
 from . import net, sandbox
@@ -152,6 +153,22 @@ class Box:
 
     def state(self):
         return self.status()["state"]
+
+    def events(self, since):
+        """The decisions recorded since the wall-clock time `since`, oldest first: [(rule, sentence)]."""
+        after = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since)) + f".{int(since % 1 * 1000):03d}Z"
+        lines = self.mmha("events", "-n", "1000", "--json", timeout=10).check().out.splitlines()
+        return [(event["rule"], event["sentence"]) for event in map(json.loads, lines) if event["time"] >= after]
+
+    def wait_event(self, since, rule, words="", bound=20):
+        """Wait until the operator can read rule `rule` with `words` in its sentence; returns the sentence."""
+        return wait_for(lambda: next((text for number, text in self.events(since) if number == rule and words in text), None), bound,
+                        f"rule {rule} with \"{words}\" in the events of {self.name}", every=0.1)
+
+    def wait_warning(self, words, bound=20):
+        """Wait until `mmha status` warns of something with `words` in it; returns that warning."""
+        return wait_for(lambda: next((text for text in self.status()["warnings"] if words in text), None), bound,
+                        f"a warning with \"{words}\" in the status of {self.name}", every=0.1)
 
     def holds_vip(self):
         if not self.powered:
