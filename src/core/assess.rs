@@ -183,7 +183,9 @@ impl Core {
         let soon = silent + 2 * self.limits.keepalive >= self.deadtime();
         let unanswered = belief.first_probe_ms.is_some() && belief.probes >= QUIET_PROBES / 2 && belief.probing;
         let may = belief.alone || belief.force;
-        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && may && !self.cut()
+        // One lost answer is not silence: whoever hears the claim yields at once.
+        let answered = belief.vip_claim.is_some_and(|(_, at)| self.since(at) < self.probing_ms());
+        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && !answered && may && !self.cut()
     }
 
     /// How long the VIP must stay unanswered: the time between warntime and deadtime (SAFETY B7).

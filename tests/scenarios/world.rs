@@ -32,6 +32,8 @@ pub struct World {
     now: u64,
     udp: [bool; 2],
     tcp: bool,
+    /// Nothing that this node sends arrives anywhere; what is sent to it does.
+    mute: [bool; 2],
     pub gate_works: bool,
     pub fence_works: bool,
     /// Commits wait for the peer's acknowledgement where semi-sync is on.
@@ -48,6 +50,7 @@ impl World {
             now: 100_000,
             udp: [true; 2],
             tcp: true,
+            mute: [false; 2],
             gate_works: true,
             fence_works: true,
             commits_wait: true,
@@ -165,10 +168,17 @@ impl World {
             "mend_lan" => node.ping = true,
             "cut_udp" => self.udp = [false; 2],
             "cut_udp_from" => self.udp[at] = false,
+            "mute" => self.mute[at] = true,
+            "unmute" => self.mute = [false; 2],
             "cut_links" => (self.udp, self.tcp) = ([false; 2], false),
             "mend_links" => (self.udp, self.tcp) = ([true; 2], true),
             other => panic!("no act {other}"),
         }
+    }
+
+    /// Whether a TCP connection between the two can live.
+    fn connects(&self) -> bool {
+        self.tcp && self.mute == [false; 2] && self.lan_up()
     }
 
     fn lan_up(&self) -> bool {
@@ -191,7 +201,7 @@ impl World {
     }
 
     fn replicate(&mut self) {
-        let up = self.tcp && self.lan_up() && self.nodes.iter().all(|node| node.server == Server::Up);
+        let up = self.connects() && self.nodes.iter().all(|node| node.server == Server::Up);
         for at in 0..2 {
             if up && self.nodes[at].receiver && !self.nodes[at].stalled {
                 let (source, echo) = (self.nodes[1 - at].own, self.nodes[1 - at].applied);
@@ -205,14 +215,19 @@ impl World {
 
     fn replicated(&self, at: usize) -> bool {
         let other = &self.nodes[1 - at];
-        self.tcp && self.lan_up() && other.receiver && !other.stalled && other.server == Server::Up
+        self.connects() && other.receiver && !other.stalled && other.server == Server::Up
     }
 
-    /// Whether clients on the LAN reach this node's server, on whatever address.
-    fn reachable(&self, at: usize) -> bool {
+    /// Whether what clients on the LAN send reaches this node's server, on whatever address.
+    fn hears_clients(&self, at: usize) -> bool {
         let node = &self.nodes[at];
         let up = node.powered && node.server == Server::Up && node.carrier && node.ping;
         up && (self.now < node.gate_until || !self.gate_works)
+    }
+
+    /// ... and its answers reach them.
+    fn reachable(&self, at: usize) -> bool {
+        self.hears_clients(at) && !self.mute[at]
     }
 
     fn commits(&self, at: usize) -> bool {
@@ -227,10 +242,11 @@ impl World {
     /// A client writes every 10 ms wherever a server takes it; a few of them wait where nobody acknowledges.
     fn write(&mut self) {
         for at in 0..2 {
-            let (reachable, commits, replicated) = (self.reachable(at), self.commits(at), self.replicated(at));
+            let (heard, reachable) = (self.hears_clients(at), self.reachable(at));
+            let (commits, replicated) = (self.commits(at), self.replicated(at));
             let node = &mut self.nodes[at];
             let mut acknowledged = node.waiting > 0 && commits;
-            if self.now.is_multiple_of(10) && reachable && !node.read_only && (commits || node.waiting < 3) {
+            if self.now.is_multiple_of(10) && heard && !node.read_only && (commits || node.waiting < 3) {
                 node.own += 1;
                 node.waiting += u64::from(!commits);
                 acknowledged |= commits;
@@ -290,14 +306,14 @@ impl World {
         let (now, peer_vip) = (self.now, self.nodes[1 - at].vip_until);
         let reach = self.lan_up();
         let peer_up = self.nodes[1 - at].powered && self.nodes[1 - at].server == Server::Up && self.nodes[1 - at].carrier;
-        let tcp = self.tcp;
+        let (connects, mute) = (self.connects(), self.mute);
         let node = &mut self.nodes[at];
         let (carrier, ping) = (node.carrier, node.ping);
         if node.linked.is_none_or(|(told, at)| told != carrier || now >= at + 250) {
             node.linked = Some((carrier, now));
             step(node, Event::Link { carrier }, now);
         }
-        if ping && now >= node.pinged_ms + 375 {
+        if ping && !mute[at] && now >= node.pinged_ms + 375 {
             node.pinged_ms = now;
             step(node, Event::PingAnswered, now);
         }
@@ -305,17 +321,21 @@ impl World {
         let period = if want.watch { 5 } else { 250 };
         if now >= node.looked_ms + period {
             node.looked_ms = now;
-            let seen = node.look(at, now, tcp && reach && peer_up);
+            let seen = node.look(at, now, connects && peer_up);
             step(node, Event::Server(seen), now);
         }
         if want.probe && carrier && now >= node.probed_ms + 50 {
             node.probed_ms = now;
-            let event = if reach && peer_vip > now { Event::VipClaimed { mac: [2, 0, 0, 0, 0, 9] } } else { Event::ProbeSent };
+            let event = if reach && mute == [false; 2] && peer_vip > now {
+                Event::VipClaimed { mac: [2, 0, 0, 0, 0, 9] }
+            } else {
+                Event::ProbeSent
+            };
             step(node, event, now);
         }
         if want.remote != Remote::No && now >= node.told_remote_ms + 500 {
             node.told_remote_ms = now;
-            self.remote(at, &want, tcp && reach && peer_up);
+            self.remote(at, &want, connects && peer_up);
         }
     }
 
@@ -364,7 +384,7 @@ impl World {
     }
 
     fn deliver(&mut self, from: usize, beat: Beat, session: u64, echo: Option<(u64, u64, u64)>) {
-        let (now, open) = (self.now, self.udp[from] && self.lan_up());
+        let (now, open) = (self.now, self.udp[from] && !self.mute[from] && self.lan_up());
         let to = &mut self.nodes[1 - from];
         if !open || to.frozen || to.core.is_none() {
             return;
