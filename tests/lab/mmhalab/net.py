@@ -88,7 +88,8 @@ def gateway(verb):
 
 def mac(name):
     """The hardware address of eth0 in namespace `name`."""
-    return in_ns(name, ["cat", "/sys/class/net/eth0/address"]).check().out.strip()
+    words = in_ns(name, ["ip", "-o", "link", "show", "dev", "eth0"]).check().out.split()
+    return words[words.index("link/ether") + 1]
 
 
 def neighbour(name, address):
