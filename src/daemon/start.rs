@@ -87,6 +87,8 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
         announced: false,
         watchdog_ms: notify::watchdog_interval().map(millis),
         watched_ms: 0,
+        turn_ms: clock::now_ms(),
+        lease_ms: millis(config.heartbeat.gate.min(config.heartbeat.lease)),
         config,
     };
     Ok((service, inbox))
