@@ -96,7 +96,14 @@ impl Core {
         let network = !self.limits.ping_configured || belief.first_probe_ms.is_some_and(alive);
         facts.set(Fact::VipQuiet, first && last && network && belief.probes >= QUIET_PROBES);
         let fresh = |at: Ms| self.since(at) < REMOTE_FRESH_MS;
-        let clear = |seen: &(RemoteSeen, Ms)| matches!(seen.0, RemoteSeen::Fenced(_)) || seen.0 == RemoteSeen::Down && fresh(seen.1);
+        // A server that stands still cannot be closed. Should it go on one day, its gate has ended, and stays shut without heartbeats.
+        let gated = belief.peer.as_ref().is_some_and(|peer| peer.beat.gated);
+        let clear = |seen: &(RemoteSeen, Ms)| match seen.0 {
+            RemoteSeen::Fenced(_) => true,
+            RemoteSeen::Down => fresh(seen.1),
+            RemoteSeen::Mute => fresh(seen.1) && gated && !self.peer_heard(),
+            RemoteSeen::Up | RemoteSeen::Failed(_) => false,
+        };
         facts.set(Fact::RemoteClear, belief.remote.as_ref().is_some_and(clear));
     }
 

@@ -189,6 +189,7 @@ impl Core {
             leaving: self.belief.stop,
             // Without a gate only the address's lease stops anything.
             gate_ms: if self.belief.lease.gate == Gate::None { self.limits.lease + ADDRESS_LATE_MS } else { self.limits.gate },
+            gated: self.belief.lease.gate != Gate::None,
             deadtime_ms: self.limits.deadtime,
             config: self.limits.config_digest,
             why: why.unwrap_or_default().to_owned(),

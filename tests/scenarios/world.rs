@@ -4,28 +4,9 @@
 use mmha::core::beat::Beat;
 use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, RemoteSeen, StoreSeen};
 use mmha::core::want::{Remote, Want};
-use mmha::core::{Core, Identity, Limits};
+use mmha::core::{Core, Identity};
 
-use crate::node::{LEASE_MS, Node, Server, step};
-
-pub fn limits() -> Limits {
-    Limits {
-        keepalive: 250,
-        deadtime: 2_000,
-        warntime: 1_000,
-        initdead: 20_000,
-        gate: 1_500,
-        lease: LEASE_MS,
-        isolation: 1_500,
-        failback_delay: 5_000,
-        auto_failback: true,
-        lossless: true,
-        both_write: false,
-        kill_hung: true,
-        ping_configured: true,
-        config_digest: 7,
-    }
-}
+use crate::node::{LEASE_MS, Node, Server, limits, step};
 
 pub struct World {
     nodes: [Node; 2],
@@ -157,6 +138,9 @@ impl World {
             "thaw" => {
                 node.frozen = false;
             }
+            // Every process stands still; the kernel still takes connections.
+            "freeze_box" => (node.frozen, node.server) = (true, Server::Hung),
+            "thaw_box" => (node.frozen, node.server) = (false, Server::Up),
             "kill_agent" => node.core = None,
             "start_agent" => self.boot(at),
             "stop" => step(node, Event::Stop, now),
@@ -340,7 +324,10 @@ impl World {
     }
 
     fn remote(&mut self, at: usize, want: &Want, reachable: bool) {
+        let mute = self.connects() && self.nodes[1 - at].server == Server::Hung;
         let seen = match (reachable, want.remote) {
+            (false, Remote::Fence) if mute => RemoteSeen::Mute,
+            (false, _) if mute => RemoteSeen::Up,
             (false, _) => RemoteSeen::Down,
             (true, Remote::Fence) if self.fence_works => {
                 self.nodes[1 - at].read_only = true;
