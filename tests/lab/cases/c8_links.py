@@ -103,7 +103,7 @@ def lossy(lab, percent, seconds):
     with Measure(lab) as load:
         broken = time.monotonic()
         net.lose(percent, [f"iifname {a} oifname {b}" for a, b in ((HOLDER, STANDBY), (STANDBY, HOLDER))])
-        load.probe.wait_ack(broken + seconds, 20, "reads to go on")
+        load.probe.wait_ack(broken + seconds, seconds + 20, "reads to go on")
         lab.heal()
         healed = time.monotonic()
         load.writer.wait_ack(healed, 30, "writes after the heal")

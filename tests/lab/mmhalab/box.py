@@ -76,6 +76,7 @@ class Box:
     def power_off(self):
         """Power loss: the network goes first, then every process at once, nothing is asked to stop."""
         net.unplug(self.name)
+        self.thaw()
         for pid in (self.init_pid, self.nspawn.pid if self.nspawn else None):
             with contextlib.suppress(ProcessLookupError, TypeError):
                 os.kill(pid, signal.SIGKILL)
@@ -83,6 +84,14 @@ class Box:
             self.nspawn.wait(30)
         self.nspawn = self.init_pid = None
         run(["ip", "netns", "del", self.name])
+
+    def freeze(self):
+        """Every process of the box stands still at once; its kernel, and so its network, does not."""
+        (self.cgroup / "cgroup.freeze").write_text("1")
+        wait_for(lambda: "frozen 1" in (self.cgroup / "cgroup.events").read_text(), 5, f"{self.name} to stand still")
+
+    def thaw(self):
+        (self.cgroup / "cgroup.freeze").write_text("0")
 
     @property
     def powered(self):
@@ -164,6 +173,11 @@ class Box:
         """Wait until the operator can read rule `rule` with `words` in its sentence; returns the sentence."""
         return wait_for(lambda: next((text for number, text in self.events(since) if number == rule and words in text), None), bound,
                         f"rule {rule} with \"{words}\" in the events of {self.name}", every=0.1)
+
+    def said_in_syslog(self, since, words):
+        """Whether the agent has logged `words` since the wall-clock time `since`."""
+        after = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since))
+        return any(line[:19] >= after and "mmha[" in line and words in line for line in self.read("var/log/syslog").splitlines())
 
     def wait_warning(self, words, bound=20):
         """Wait until `mmha status` warns of something with `words` in it; returns that warning."""
