@@ -290,6 +290,8 @@ impl World {
         let (now, peer_vip) = (self.now, self.nodes[1 - at].vip_until);
         let reach = self.lan_up();
         let peer_up = self.nodes[1 - at].powered && self.nodes[1 - at].server == Server::Up && self.nodes[1 - at].carrier;
+        // A connection outlives a server that stands still.
+        let peer_there = peer_up || self.nodes[1 - at].server == Server::Hung;
         let (connects, mute) = (self.connects(), self.mute);
         let node = &mut self.nodes[at];
         let (carrier, ping) = (node.carrier, node.ping);
@@ -305,7 +307,7 @@ impl World {
         let period = if want.watch { 5 } else { 250 };
         if now >= node.looked_ms + period {
             node.looked_ms = now;
-            let seen = node.look(at, now, connects && peer_up);
+            let seen = node.look(at, now, connects && peer_there);
             step(node, Event::Server(seen), now);
         }
         if want.probe && carrier && now >= node.probed_ms + 50 {
