@@ -146,7 +146,8 @@ fn configuration() {
 
 #[test]
 fn positions() {
-    let forms: [(&str, fn(&str) -> Option<History>); 3] = [
+    type Parse = fn(&str) -> Option<History>;
+    let forms: [(&str, Parse); 3] = [
         ("1-1-22,2-2-9,7-3-18446744073709551615", History::parse_mariadb),
         ("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7-9,\n3e11fa47-71ca-11e1-9e33-c80aa9429563:1", History::parse_mysql),
         ("1:1-22:25,2:1-9", History::parse),

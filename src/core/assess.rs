@@ -99,7 +99,14 @@ impl Core {
         let network = !self.limits.ping_configured || belief.first_probe_ms.is_some_and(alive);
         facts.set(Fact::VipQuiet, first && last && network && belief.probes >= QUIET_PROBES);
         let fresh = |at: Ms| self.since(at) < REMOTE_FRESH_MS;
-        let clear = |seen: &(RemoteSeen, Ms)| matches!(seen.0, RemoteSeen::Fenced(_)) || seen.0 == RemoteSeen::Down && fresh(seen.1);
+        // A server that stands still cannot be closed. Should it go on one day, its gate has ended, and stays shut without heartbeats.
+        let gated = belief.peer.as_ref().is_some_and(|peer| peer.beat.gated);
+        let clear = |seen: &(RemoteSeen, Ms)| match seen.0 {
+            RemoteSeen::Fenced(_) => true,
+            RemoteSeen::Down => fresh(seen.1),
+            RemoteSeen::Mute => fresh(seen.1) && gated && !self.peer_heard(),
+            RemoteSeen::Up | RemoteSeen::Failed(_) => false,
+        };
         let fenced = belief.fence == Some(FenceSeen::Done);
         facts.set(Fact::RemoteClear, fenced || belief.remote.as_ref().is_some_and(clear));
     }
@@ -188,7 +195,9 @@ impl Core {
         let soon = silent + 2 * self.limits.keepalive >= self.deadtime();
         let unanswered = belief.first_probe_ms.is_some() && belief.probes >= QUIET_PROBES / 2 && belief.probing;
         let may = belief.alone && !self.paused() || belief.force;
-        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && may && !self.cut()
+        // One lost answer is not silence: whoever hears the claim yields at once.
+        let answered = belief.vip_claim.is_some_and(|(_, at)| self.since(at) < self.probing_ms());
+        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && !answered && may && !self.cut()
     }
 
     /// How long the VIP must stay unanswered: the time between warntime and deadtime (SAFETY B7).

@@ -52,6 +52,9 @@ pub struct Beat {
     pub leaving: bool,
     /// How long after this datagram's sending acknowledgements may still leave the sender (its gate lease), milliseconds.
     pub gate_ms: u64,
+    /// It is a fence of the kernel's: when it ends, nothing the sender's server does can reach a client any more, whatever it is.
+    #[serde(default)]
+    pub gated: bool,
     /// Deadtime of the sender, milliseconds: the larger of the pair's counts.
     pub deadtime_ms: u64,
     /// Digest of the sender's configuration file.

@@ -107,6 +107,8 @@ pub struct Belief {
     pub stop: bool,
     /// My own stance (candidate) and the version of `say` since which it has been "me".
     pub stance_version: u64,
+    /// The version of `say` since which it has been "unprotected".
+    pub unprotected_version: u64,
 }
 
 impl Belief {
@@ -172,6 +174,7 @@ impl Belief {
             forced_ms: 0,
             stop: false,
             stance_version: u64::MAX,
+            unprotected_version: u64::MAX,
         }
     }
 
@@ -193,7 +196,9 @@ impl Core {
         // Of a server that died since, nothing waits any more, and the one that comes back is well.
         let answers = matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Refuses(_)));
         let waiting = answers && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on && s.semi_sync_waiting > 0);
-        self.limits.kill_hung && !self.belief.stop && (hung || waiting && (!self.peer_echo() || self.peer_late()))
+        // A peer that claims hears nothing of me, though the last echo is not old yet; one that leads receives from me no more.
+        let taken = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.claims || peer.beat.state.holds());
+        self.limits.kill_hung && !self.belief.stop && (hung || waiting && (!self.peer_echo() || self.peer_late() || taken))
     }
 
     pub(super) fn must_kill_unclosed(&self) -> bool {

@@ -151,6 +151,8 @@ pub enum RemoteSeen {
     /// I set it read-only over SQL; it stands at this position.
     Fenced(History),
     Failed(String),
+    /// Its port takes connections and nobody behind it says a word: the server stands still.
+    Mute,
 }
 
 /// Whether the own server's disk takes writes.

@@ -72,6 +72,7 @@ impl Core {
             Some((RemoteSeen::Up, _)) => "it answers: closing it".to_owned(),
             Some((RemoteSeen::Fenced(history), _)) => format!("closed at {history}"),
             Some((RemoteSeen::Failed(text), _)) => text.clone(),
+            Some((RemoteSeen::Mute, _)) => "it stands still, and has no write gate that has ended".to_owned(),
         }
     }
 

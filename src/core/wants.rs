@@ -192,7 +192,7 @@ impl Core {
             ready: why.is_none(),
             current: replica.is_some_and(|replica| replica.receiver_connected) && self.nearly_applied() && !self.failed_lately(),
             receiving: replica.is_some_and(|replica| replica.receiver_connected) && !self.stalled(),
-            protected: self.belief.synced && self.limits.lossless,
+            protected: self.belief.synced && self.limits.lossless && !self.deaf_long(),
             server_ok: matches!(self.belief.server, Some(ServerSeen::Ok(_))),
             server_key: self.belief.sample.as_ref().map(|s| s.server_key.clone()).unwrap_or_default(),
             history: sample.filter(|_| settled).map(|s| s.history.clone()),
@@ -202,6 +202,7 @@ impl Core {
             leaving: self.belief.stop,
             // Without a gate only the address's lease stops anything.
             gate_ms: if self.belief.lease.gate == Gate::None { self.limits.lease + ADDRESS_LATE_MS } else { self.limits.gate },
+            gated: self.belief.lease.gate != Gate::None,
             deadtime_ms: self.limits.deadtime,
             config: self.limits.config_digest,
             why: why.unwrap_or_default().to_owned(),
@@ -225,6 +226,11 @@ impl Core {
             self.belief.stance_version = beat.version;
         } else if !mine {
             self.belief.stance_version = u64::MAX;
+        }
+        if beat.protected {
+            self.belief.unprotected_version = u64::MAX;
+        } else if last.is_none_or(|said| said.protected) {
+            self.belief.unprotected_version = beat.version;
         }
         self.said = Some(beat.clone());
     }

@@ -69,6 +69,9 @@ struct Service {
     watchdog_ms: Option<Ms>,
     watched_ms: Ms,
     told_ms: Ms,
+    /// When this thread last took something up, and the shorter of its two leases.
+    turn_ms: Ms,
+    lease_ms: Ms,
     announced: bool,
 }
 
@@ -78,8 +81,14 @@ impl Service {
         while !self.core.want().exit {
             let wait = self.core.deadline().saturating_sub(clock::now_ms());
             match messages.recv_timeout(Duration::from_millis(wait)) {
-                Ok(message) => self.take(message),
-                Err(RecvTimeoutError::Timeout) => self.core.step(Event::Tick, clock::now_ms()),
+                Ok(message) => {
+                    self.notice_gap();
+                    self.take(message);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.notice_gap();
+                    self.core.step(Event::Tick, clock::now_ms());
+                }
                 // Every sender is gone only when every thread has died, and a dying thread ends the process.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -87,6 +96,15 @@ impl Service {
         }
         notify::stopping();
         std::thread::sleep(FAREWELL);
+    }
+
+    /// Before anything is believed or judged by the clock: after standing still for longer than a lease the core hears that first.
+    fn notice_gap(&mut self) {
+        let now = clock::now_ms();
+        let gap_ms = now.saturating_sub(std::mem::replace(&mut self.turn_ms, now));
+        if gap_ms >= self.lease_ms {
+            self.core.step(Event::Woke { gap_ms }, now);
+        }
     }
 
     fn take(&mut self, message: Message) {

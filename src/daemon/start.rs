@@ -88,6 +88,8 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
         watchdog_ms: notify::watchdog_interval().map(millis),
         watched_ms: 0,
         told_ms: clock::now_ms(),
+        turn_ms: clock::now_ms(),
+        lease_ms: millis(config.heartbeat.gate.min(config.heartbeat.lease)),
         config,
     };
     Ok((service, inbox))

@@ -1,15 +1,37 @@
 //! One box of the modelled world: kernel leases, a gate, a server, an epoch file, and what its actuators do with a `Want`.
 
-use mmha::core::Core;
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, ReplicaSample, RoleOutcome, Sample, ServerSeen};
 use mmha::core::history::History;
 use mmha::core::want::{Hold, Receiver, Want, Writes};
+use mmha::core::{Core, Limits};
 
 pub const LEASE_MS: u64 = 1_000;
 /// The kernel may be late by this much (SAFETY M2).
 const LEASE_SLACK_MS: u64 = 1_300;
 /// systemd's RestartSec of the server's unit.
 const REVIVE_MS: u64 = 2_000;
+
+pub fn limits() -> Limits {
+    Limits {
+        keepalive: 250,
+        deadtime: 2_000,
+        warntime: 1_000,
+        initdead: 20_000,
+        gate: 1_500,
+        lease: LEASE_MS,
+        isolation: 1_500,
+        failback_delay: 5_000,
+        auto_failback: true,
+        lossless: true,
+        both_write: false,
+        kill_hung: true,
+        ping_configured: true,
+        fence_configured: false,
+        flap_count: 3,
+        flap_window: 600_000,
+        config_digest: 7,
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Server {

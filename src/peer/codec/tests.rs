@@ -38,6 +38,7 @@ fn beat() -> Beat {
         by_request: true,
         leaving: true,
         gate_ms: 1500,
+        gated: true,
         deadtime_ms: 2000,
         config: u64::MAX,
         why: "its \"server\" \\ does not wörk".to_owned(),
