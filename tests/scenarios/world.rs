@@ -138,8 +138,8 @@ impl World {
             "thaw" => {
                 node.frozen = false;
             }
-            // Every process stands still; the kernel still takes connections.
-            "freeze_box" => (node.frozen, node.server) = (true, Server::Hung),
+            // Every process stands still, two commits under way; the kernel still takes connections.
+            "freeze_box" => (node.frozen, node.server, node.own, node.waiting) = (true, Server::Hung, node.own + 2, node.waiting + 2),
             "thaw_box" => (node.frozen, node.server) = (false, Server::Up),
             "kill_agent" => node.core = None,
             "start_agent" => self.boot(at),
@@ -235,7 +235,7 @@ impl World {
                 node.waiting += u64::from(!commits);
                 acknowledged |= commits;
             }
-            if !acknowledged {
+            if !acknowledged || node.server != Server::Up {
                 continue;
             }
             node.waiting = 0;
