@@ -243,7 +243,8 @@ impl Core {
     }
 
     fn note_own_mark(&mut self) {
-        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.as_ref());
+        let beat = self.belief.peer.as_ref().map(|peer| &peer.beat);
+        let theirs = beat.and_then(|beat| beat.history.as_ref().map(|history| history.union(&beat.unapplied)));
         // What it has now, not ever: what both have lost nobody can wait for.
         if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample) {
             self.belief.own_mark = theirs.only(&sample.server_key);

@@ -113,7 +113,7 @@ impl World {
                 let (carrier, ping, slow_ms) = (old.carrier, old.ping, old.slow_ms);
                 let server = Server::Dead;
                 *node =
-                    Node { powered: false, record, own, applied, session, carrier, ping, slow_ms, server, receiver: false, ..Node::new() };
+                    Node { powered: false, record, own, applied, received: applied, session, carrier, ping, slow_ms, server, receiver: false, ..Node::new() };
             }
             // Nothing starts on a box without power, and one that runs is not switched on.
             "start_server" | "hang_server" | "start_agent" | "freeze" if !node.powered => {}
@@ -126,6 +126,8 @@ impl World {
             // The unacknowledged tail is truncated by crash recovery, as MariaDB does with init_rpl_role=SLAVE.
             "kill_server" => node.end_server(),
             "stall" => node.stalled = true,
+            "hold_applier" => node.applier_held = true,
+            "free_applier" => (node.applier_held, node.applied) = (false, node.received),
             "disk_full" => node.disk_full = true,
             "vip_broken" => node.vip_broken = true,
             "no_recover" => node.no_recover = true,
@@ -189,7 +191,7 @@ impl World {
         for at in 0..2 {
             if up && self.nodes[at].receiver && !self.nodes[at].stalled {
                 let (source, echo) = (self.nodes[1 - at].own, self.nodes[1 - at].applied);
-                self.nodes[at].applied = self.nodes[at].applied.max(source);
+                self.nodes[at].receive(source);
                 if !self.nodes[at].no_recover {
                     self.nodes[at].own = self.nodes[at].own.max(echo);
                 }
@@ -244,7 +246,7 @@ impl World {
                 self.acked[at] = self.acked[at].max(own);
             }
             if replicated {
-                self.nodes[1 - at].applied = self.nodes[1 - at].applied.max(own);
+                self.nodes[1 - at].receive(own);
             }
         }
     }
