@@ -42,6 +42,9 @@ pub struct Beat {
     pub server_key: String,
     /// Everything the sender's server has, read since it entered its present state; `None` = not known yet.
     pub history: Option<History>,
+    /// What has reached the sender and is not applied there yet: its receiver must not write these anew.
+    #[serde(default)]
+    pub unapplied: History,
     /// Where the sender closed its server for a handover: what the receiver must have applied.
     pub closed: Option<History>,
     /// Its operator asks for the address.

@@ -40,6 +40,8 @@ pub struct Belief {
     /// Decided when the node let go; in force until it is well again.
     pub kill_server: bool,
     pub woke: Option<Ms>,
+    /// The last standstill's length, for its sentence.
+    pub gap_ms: Ms,
     pub carrier: Option<bool>,
     pub ping_ms: Option<Ms>,
     pub vip_claim: Option<([u8; 6], Ms)>,
@@ -124,6 +126,7 @@ impl Belief {
             by_silence: false,
             kill_server: false,
             woke: None,
+            gap_ms: 0,
             carrier: None,
             ping_ms: None,
             vip_claim: None,
@@ -196,9 +199,12 @@ impl Core {
         // Of a server that died since, nothing waits any more, and the one that comes back is well.
         let answers = matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Refuses(_)));
         let waiting = answers && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on && s.semi_sync_waiting > 0);
+        // What waited when I fell asleep may wait still, and if I slept long enough, for a peer that has taken over meanwhile.
+        let slept = self.belief.woke.is_some_and(|gap| gap >= self.limits.deadtime);
+        let asleep = slept && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on);
         // A peer that claims hears nothing of me, though the last echo is not old yet; one that leads receives from me no more.
         let taken = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.claims || peer.beat.state.holds());
-        self.limits.kill_hung && !self.belief.stop && (hung || waiting && (!self.peer_echo() || self.peer_late() || taken))
+        self.limits.kill_hung && !self.belief.stop && (hung || asleep || waiting && (!self.peer_echo() || self.peer_late() || taken))
     }
 
     pub(super) fn must_kill_unclosed(&self) -> bool {
@@ -266,7 +272,8 @@ impl Core {
     }
 
     fn note_own_mark(&mut self) {
-        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.as_ref());
+        let beat = self.belief.peer.as_ref().map(|peer| &peer.beat);
+        let theirs = beat.and_then(|beat| beat.history.as_ref().map(|history| history.union(&beat.unapplied)));
         // What it has now, not ever: what both have lost nobody can wait for.
         if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample) {
             self.belief.own_mark = theirs.only(&sample.server_key);
@@ -275,6 +282,7 @@ impl Core {
 
     /// What was proved before standing still proves nothing now.
     fn note_woke(&mut self, gap_ms: Ms) {
+        self.belief.gap_ms = gap_ms;
         self.belief.probes = 0;
         self.belief.first_probe_ms = None;
         self.belief.claims_since = None;

@@ -120,6 +120,13 @@ pub struct Sample {
     pub truncates: bool,
 }
 
+impl Sample {
+    /// What has arrived and waits for the applier.
+    pub fn unapplied(&self) -> History {
+        self.replica.as_ref().map(|replica| replica.received.without(&self.server_key).minus(&self.history)).unwrap_or_default()
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReplicaSample {
     pub receiver_running: bool,

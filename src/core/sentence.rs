@@ -17,7 +17,7 @@ impl Core {
             ("{vip}", self.id.vip.clone()),
             ("{epoch}", belief.want_record.epoch.max(belief.record.epoch).to_string()),
             ("{peer_epoch}", peer.map_or(0, |peer| peer.beat.epoch).to_string()),
-            ("{gap}", belief.woke.unwrap_or(0).to_string()),
+            ("{gap}", belief.gap_ms.to_string()),
             ("{mac}", belief.vip_claim.map_or_else(|| "another host".to_owned(), |(mac, _)| mac_text(mac))),
             ("{why}", self.why()),
             ("{peer_why}", self.peer_why()),

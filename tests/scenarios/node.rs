@@ -58,6 +58,9 @@ pub struct Node {
     /// Own writes that are on this server, and the peer's that are applied here.
     pub own: u64,
     pub applied: u64,
+    /// The peer's that have arrived, and whether something keeps the applier from them.
+    pub received: u64,
+    pub applier_held: bool,
     pub record: Record,
     pub vip_until: u64,
     pub gate_until: u64,
@@ -102,6 +105,8 @@ impl Node {
             stalled: false,
             own: 10,
             applied: 10,
+            received: 10,
+            applier_held: false,
             record: Record::default(),
             vip_until: 0,
             gate_until: 0,
@@ -131,8 +136,19 @@ impl Node {
 
 impl Node {
     pub fn history(&self, at: usize) -> History {
-        let both = [self.own, self.applied];
+        self.history_with(at, self.applied)
+    }
+
+    fn history_with(&self, at: usize, theirs: u64) -> History {
+        let both = [self.own, theirs];
         History::parse(&format!("{}:1-{},{}:1-{}", at + 1, both[0], 2 - at, both[1])).expect("a history")
+    }
+
+    pub fn receive(&mut self, up_to: u64) {
+        self.received = self.received.max(up_to);
+        if !self.applier_held {
+            self.applied = self.received;
+        }
     }
 
     pub fn look(&self, at: usize, now: u64, connected: bool) -> ServerSeen {
@@ -144,7 +160,7 @@ impl Node {
                     receiver_running: self.receiver,
                     receiver_connected: self.receiver && connected,
                     applier_running: true,
-                    received: self.history(at),
+                    received: self.history_with(at, self.received),
                     ..ReplicaSample::default()
                 };
                 ServerSeen::Ok(Box::new(Sample {

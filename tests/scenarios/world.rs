@@ -2,19 +2,19 @@
 //! One tick is one millisecond. It checks safety at every tick; it models no packet loss and no clock drift.
 
 use mmha::core::beat::Beat;
-use mmha::core::event::{Address, DiskSeen, Event, Gate, Heard, LeaseSeen, RemoteSeen, StoreSeen};
+use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, RemoteSeen, StoreSeen};
 use mmha::core::want::{Remote, Want};
 use mmha::core::{Core, Identity};
 
 use crate::node::{LEASE_MS, Node, Server, limits, step};
 
 pub struct World {
-    nodes: [Node; 2],
-    now: u64,
-    udp: [bool; 2],
-    tcp: bool,
+    pub nodes: [Node; 2],
+    pub now: u64,
+    pub udp: [bool; 2],
+    pub tcp: bool,
     /// Nothing that this node sends arrives anywhere; what is sent to it does.
-    mute: [bool; 2],
+    pub mute: [bool; 2],
     pub gate_works: bool,
     pub fence_works: bool,
     /// Commits wait for the peer's acknowledgement where semi-sync is on.
@@ -43,7 +43,7 @@ impl World {
         world
     }
 
-    fn boot(&mut self, at: usize) {
+    pub fn boot(&mut self, at: usize) {
         let names = ["db-01", "db-02"];
         let id = Identity {
             number: u8::try_from(at + 1).expect("small"),
@@ -101,65 +101,6 @@ impl World {
         panic!("`{}`: {what} not within {limit} ms: db-01 {:?}, db-02 {:?}", self.step_line, shown(0), shown(1));
     }
 
-    pub fn act(&mut self, act: &str, words: &[&str]) {
-        let at = words.first().map_or(0, |name| usize::from(*name == "db-02"));
-        let now = self.now;
-        let node = &mut self.nodes[at];
-        match act {
-            "power_off" => {
-                node.end_server();
-                let old = std::mem::replace(node, Node::new());
-                let Node { record, own, applied, session, carrier, ping, slow_ms, .. } = old;
-                let (powered, server, receiver) = (false, Server::Dead, false);
-                *node = Node { powered, record, own, applied, session, carrier, ping, slow_ms, server, receiver, ..Node::new() };
-            }
-            // Nothing starts on a box without power, and one that runs is not switched on.
-            "start_server" | "hang_server" | "start_agent" | "freeze" if !node.powered => {}
-            "power_on" if node.powered => {}
-            "power_on" => {
-                node.powered = true;
-                node.server = Server::Up;
-                self.boot(at);
-            }
-            // The unacknowledged tail is truncated by crash recovery, as MariaDB does with init_rpl_role=SLAVE.
-            "kill_server" => node.end_server(),
-            "stall" => node.stalled = true,
-            "disk_fails" => step(node, Event::Disk(DiskSeen::Failed("no space left".into())), now),
-            "disk_mended" => step(node, Event::Disk(DiskSeen::Ok), now),
-            "disk_full" => node.disk_full = true,
-            "vip_broken" => node.vip_broken = true,
-            "no_recover" => node.no_recover = true,
-            "start_server" => node.server = Server::Up,
-            "hang_server" => node.server = Server::Hung,
-            "slow" => node.slow_ms = words[1].parse().expect("a number of ms"),
-            "lose_tail" => node.own -= words[1].parse::<u64>().expect("a count"),
-            "add_extra" => node.own += words[1].parse::<u64>().expect("a count"),
-            "freeze" => node.frozen = true,
-            "thaw" => node.frozen = false,
-            // Every process stands still; the kernel still takes connections.
-            "freeze_box" => (node.frozen, node.server) = (true, Server::Hung),
-            "thaw_box" => (node.frozen, node.server) = (false, Server::Up),
-            "kill_agent" => node.core = None,
-            "start_agent" => self.boot(at),
-            "stop" => step(node, Event::Stop, now),
-            "switchover" => step(node, Event::Switch { force: false }, now),
-            "pause" => step(node, Event::Pause { minutes: words[1].parse().expect("a number of minutes") }, now),
-            "resume" => step(node, Event::Resume, now),
-            "force" => step(node, Event::Switch { force: true }, now),
-            "cut_cable" => (node.carrier, node.ping) = (false, false),
-            "mend_cable" => (node.carrier, node.ping) = (true, true),
-            "cut_lan" => node.ping = false,
-            "mend_lan" => node.ping = true,
-            "cut_udp" => self.udp = [false; 2],
-            "cut_udp_from" => self.udp[at] = false,
-            "mute" => self.mute[at] = true,
-            "unmute" => self.mute = [false; 2],
-            "cut_links" => (self.udp, self.tcp) = ([false; 2], false),
-            "mend_links" => (self.udp, self.tcp) = ([true; 2], true),
-            other => panic!("no act {other}"),
-        }
-    }
-
     /// Whether a TCP connection between the two can live.
     fn connects(&self) -> bool {
         self.tcp && self.mute == [false; 2] && self.lan_up()
@@ -189,7 +130,7 @@ impl World {
         for at in 0..2 {
             if up && self.nodes[at].receiver && !self.nodes[at].stalled {
                 let (source, echo) = (self.nodes[1 - at].own, self.nodes[1 - at].applied);
-                self.nodes[at].applied = self.nodes[at].applied.max(source);
+                self.nodes[at].receive(source);
                 if !self.nodes[at].no_recover {
                     self.nodes[at].own = self.nodes[at].own.max(echo);
                 }
@@ -235,7 +176,7 @@ impl World {
                 node.waiting += u64::from(!commits);
                 acknowledged |= commits;
             }
-            if !acknowledged {
+            if !acknowledged || node.server != Server::Up {
                 continue;
             }
             node.waiting = 0;
@@ -244,7 +185,7 @@ impl World {
                 self.acked[at] = self.acked[at].max(own);
             }
             if replicated {
-                self.nodes[1 - at].applied = self.nodes[1 - at].applied.max(own);
+                self.nodes[1 - at].receive(own);
             }
         }
     }

@@ -39,6 +39,7 @@ fn beat() -> Beat {
         leaving: true,
         gate_ms: 1500,
         gated: true,
+        unapplied: History::default(),
         deadtime_ms: 2000,
         config: u64::MAX,
         why: "its \"server\" \\ does not wörk".to_owned(),

@@ -97,7 +97,6 @@ def rules_flushed_by_somebody_else(lab):
             ensure(rules_stand(first), "our rules are not there to begin with")
             wall, start = time.time(), time.monotonic()
             first.sh(command)
-            ensure(not rules_stand(first), f"{command} flushed nothing")
             wait_for(lambda: rules_stand(first), 15, f"our rules to be back after {command}", every=0.05)
             took.append(time.monotonic() - start)
             wait_for(lambda: first.said_in_syslog(wall, words), 3, f"\"{words}\" in the log")

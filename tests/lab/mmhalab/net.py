@@ -96,3 +96,12 @@ def neighbour(name, address):
     """The hardware address that namespace `name` believes `address` to have; None when it does not know."""
     words = in_ns(name, ["ip", "neigh", "show", address]).out.split()
     return words[words.index("lladdr") + 1] if "lladdr" in words else None
+
+
+def crossover(addresses):
+    """A second cable straight from box to box: eth1 on both. A power loss takes it away."""
+    (a, _), (b, _) = NODES
+    sh(["ip", "-n", a, "link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", b])
+    for name, address in zip((a, b), addresses):
+        sh(["ip", "-n", name, "addr", "add", f"{address}/{PREFIX}", "dev", "eth1"])
+        sh(["ip", "-n", name, "link", "set", "eth1", "up"])
