@@ -114,7 +114,8 @@ impl Core {
         facts.set(Fact::DbClosed, closed || (self.limits.both_write && self.sample().is_some()));
         facts.set(Fact::Applied, self.applied());
         let patience = if belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving) { EXTRA_PATIENCE_MS } else { 0 };
-        facts.set(Fact::Agrees, self.compared().is_some() && self.raw_extra().is_empty());
+        facts.set(Fact::Agrees, self.agrees());
+        facts.set(Fact::Merging, self.merging());
         facts.set(Fact::Extra, !self.raw_extra().is_empty() && belief.extra_since.is_some_and(|since| self.since(since) >= patience));
     }
 
@@ -223,9 +224,18 @@ impl Core {
         let Some(sample) = &self.belief.sample else { return false };
         let silent_since = self.belief.peer.as_ref().map_or(0, |peer| if self.peer_heard() { 0 } else { peer.heard_ms });
         let alive = matches!(self.belief.server, Some(ServerSeen::Ok(_)));
-        let applier = sample.replica.as_ref().is_some_and(|replica| replica.applier_running) || sample.history.contains(&self.belief.mark);
-        let all = sample.history.contains(&self.belief.mark) && sample.history.contains(&self.belief.own_mark);
+        let owed = self.owed();
+        let applier = sample.replica.as_ref().is_some_and(|replica| replica.applier_running) || sample.history.contains(&owed);
+        let all = sample.history.contains(&owed) && sample.history.contains(&self.belief.own_mark);
         alive && sample.taken_ms >= silent_since && applier && all
+    }
+
+    /// What was received and must be applied. Not what a quarantined peer wrote: that may conflict, and nobody waits for it.
+    fn owed(&self) -> History {
+        match self.belief.peer.as_ref().filter(|peer| peer.beat.state == State::Quarantined) {
+            Some(peer) => self.belief.mark.without(&peer.beat.server_key),
+            None => self.belief.mark.clone(),
+        }
     }
 
     /// Close enough to start a handover: the rest is applied while it drains.
@@ -238,6 +248,17 @@ impl Core {
         self.compared().map(|(mine, theirs)| mine.minus(&theirs)).unwrap_or_default()
     }
 
+    pub(super) fn agrees(&self) -> bool {
+        self.compared().is_some() && self.raw_extra().is_empty()
+    }
+
+    /// All that is extra here was accepted; what has come since was not.
+    pub(super) fn merging(&self) -> bool {
+        let Some(accepted) = self.belief.merge.as_ref().filter(|accepted| !accepted.is_empty()) else { return false };
+        let extra = self.raw_extra();
+        !extra.is_empty() && accepted.contains(&extra)
+    }
+
     /// Own transactions that this server has lost and the leader still has.
     pub(super) fn lost_tail(&self) -> History {
         self.compared().map(|(mine, theirs)| theirs.minus(&mine)).unwrap_or_default()
@@ -247,7 +268,8 @@ impl Core {
     /// history is not known, only who was in sync with it, or held the address last, is sure of that.
     fn behind_peer(&self) -> bool {
         let Some(peer) = self.belief.peer.as_ref().filter(|_| self.peer_heard() && !self.limits.both_write) else { return false };
-        if peer.beat.state.holds() || peer.beat.state == State::Granted || self.belief.force {
+        // A quarantined peer has found that I lead, and that I lack what it has: it says so, and serves nobody.
+        if peer.beat.state.holds() || matches!(peer.beat.state, State::Granted | State::Quarantined) || self.belief.force {
             return false;
         }
         match (&peer.beat.history, self.sample()) {

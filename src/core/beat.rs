@@ -45,6 +45,9 @@ pub struct Beat {
     pub by_request: bool,
     /// Leaving for good.
     pub leaving: bool,
+    /// Quarantined, and the receiver of this datagram may fetch what the sender has of its own.
+    #[serde(default)]
+    pub merges: bool,
     /// How long after this datagram's sending acknowledgements may still leave the sender (its gate lease), milliseconds.
     pub gate_ms: u64,
     /// Deadtime of the sender, milliseconds: the larger of the pair's counts.

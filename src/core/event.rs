@@ -40,6 +40,8 @@ pub enum Event {
     Switch {
         force: bool,
     },
+    /// Exactly these extra transactions may flow to the leader (empty: none may): the operator's wish, or what is on disk of it.
+    Merge(History),
     /// The service is asked to end.
     Stop,
 }

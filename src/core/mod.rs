@@ -21,6 +21,7 @@ use beat::Beat;
 use belief::Belief;
 use event::{Event, Ms};
 use fact::{Fact, Facts};
+use history::History;
 use rules::Rule;
 use state::State;
 use want::Want;
@@ -235,6 +236,9 @@ impl Core {
         if matches!(from, State::Gate | State::Quarantined) && to != State::Open {
             belief.force = false;
         }
+        if from == State::Quarantined && to == State::Standby && belief.merge.is_some() {
+            belief.merge = Some(History::default());
+        }
         if to == State::Active {
             belief.force = false;
             // Fulfilled: what was asked a moment ago must not call the address back after the next move.
@@ -288,6 +292,10 @@ impl View<'_> {
     /// Since when acknowledged writes exist on this node only.
     pub fn unprotected_ms(&self) -> Option<Ms> {
         self.core.belief.unprotected_since.map(|since| self.core.belief.now.saturating_sub(since))
+    }
+    /// Own transactions that the leader lacks.
+    pub fn extra(&self) -> History {
+        self.core.raw_extra()
     }
     pub fn ping_ok(&self) -> bool {
         self.core.ping_answers()

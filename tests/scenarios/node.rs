@@ -62,6 +62,11 @@ pub struct Node {
     pub disk_full: bool,
     pub vip_broken: bool,
     pub no_recover: bool,
+    /// Its applier has stopped at a row that conflicts, and what it has received up to.
+    pub conflict: bool,
+    pub received: u64,
+    /// On disk: extra transactions that may flow to the leader.
+    pub merge: History,
 }
 
 impl Node {
@@ -103,13 +108,20 @@ impl Node {
             disk_full: false,
             vip_broken: false,
             no_recover: false,
+            conflict: false,
+            received: 0,
+            merge: History::default(),
         }
     }
 }
 
 impl Node {
     pub fn history(&self, at: usize) -> History {
-        let both = [self.own, self.applied];
+        self.with_applied(at, self.applied)
+    }
+
+    fn with_applied(&self, at: usize, applied: u64) -> History {
+        let both = [self.own, applied];
         History::parse(&format!("{}:1-{},{}:1-{}", at + 1, both[0], 2 - at, both[1])).expect("a history")
     }
 
@@ -121,8 +133,8 @@ impl Node {
                 let replica = ReplicaSample {
                     receiver_running: self.receiver,
                     receiver_connected: self.receiver && connected,
-                    applier_running: true,
-                    received: self.history(at),
+                    applier_running: !self.conflict,
+                    received: self.with_applied(at, self.applied.max(self.received)),
                     ..ReplicaSample::default()
                 };
                 ServerSeen::Ok(Box::new(Sample {
@@ -145,6 +157,7 @@ impl Node {
         self.read_only = true;
         self.receiver = false;
         self.semi_sync = false;
+        self.received = 0;
         self.own -= std::mem::take(&mut self.waiting);
     }
 

@@ -70,6 +70,7 @@ impl World {
         let node = &mut self.nodes[at];
         let mut core = Core::new(id, limits(), self.now);
         core.step(Event::Store(StoreSeen::Saved(node.record)), self.now);
+        core.step(Event::Merge(node.merge.clone()), self.now);
         core.step(Event::Link { carrier: node.carrier }, self.now);
         let left_ms = node.vip_until.saturating_sub(self.now);
         let address = if left_ms > 0 { Address::Found { left_ms } } else { Address::Absent };
@@ -125,11 +126,11 @@ impl World {
             "power_off" => {
                 node.end_server();
                 let old = std::mem::replace(node, Node::new());
-                let (record, own, applied, session) = (old.record, old.own, old.applied, old.session);
+                let (record, own, applied, session, merge) = (old.record, old.own, old.applied, old.session, old.merge);
                 let (carrier, ping, slow_ms) = (old.carrier, old.ping, old.slow_ms);
                 let server = Server::Dead;
                 *node =
-                    Node { powered: false, record, own, applied, session, carrier, ping, slow_ms, server, receiver: false, ..Node::new() };
+                    Node { powered: false, merge, record, own, applied, session, carrier, ping, slow_ms, server, receiver: false, ..Node::new() };
             }
             // Nothing starts on a box without power, and one that runs is not switched on.
             "start_server" | "hang_server" | "start_agent" | "freeze" if !node.powered => {}
@@ -150,6 +151,13 @@ impl World {
             "slow" => node.slow_ms = words[1].parse().expect("a number of ms"),
             "lose_tail" => node.own -= words[1].parse::<u64>().expect("a count"),
             "add_extra" => node.own += words[1].parse::<u64>().expect("a count"),
+            "conflict" => node.conflict = true,
+            "no_conflict" => node.conflict = false,
+            // The operator lets go what is extra now.
+            "merge" => {
+                let extra = node.core.as_ref().map(|core| core.view().extra()).unwrap_or_default();
+                step(node, Event::Merge(extra), now);
+            }
             "freeze" => node.frozen = true,
             "thaw" => {
                 node.frozen = false;
@@ -195,7 +203,10 @@ impl World {
         for at in 0..2 {
             if up && self.nodes[at].receiver && !self.nodes[at].stalled {
                 let (source, echo) = (self.nodes[1 - at].own, self.nodes[1 - at].applied);
-                self.nodes[at].applied = self.nodes[at].applied.max(source);
+                self.nodes[at].received = self.nodes[at].received.max(source);
+                if !self.nodes[at].conflict {
+                    self.nodes[at].applied = self.nodes[at].applied.max(source);
+                }
                 if !self.nodes[at].no_recover {
                     self.nodes[at].own = self.nodes[at].own.max(echo);
                 }
@@ -350,6 +361,9 @@ impl World {
         {
             node.record = record;
             step(node, Event::Store(StoreSeen::Saved(record)), now);
+        }
+        if let Some(merge) = &want.merge {
+            node.merge.clone_from(merge);
         }
         node.serve(want, now);
         let due = now >= node.sent_ms + 250 || want.say.version != node.sent_version;

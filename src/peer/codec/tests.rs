@@ -34,6 +34,7 @@ fn beat() -> Beat {
         closed: history("1:1-22"),
         asks: false,
         by_request: true,
+        merges: false,
         leaving: true,
         gate_ms: 1500,
         deadtime_ms: 2000,
