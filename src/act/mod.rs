@@ -3,6 +3,7 @@
 pub mod firewall;
 pub mod gate;
 pub mod lease;
+pub mod quarantine;
 pub mod remote;
 pub mod role;
 pub mod store;

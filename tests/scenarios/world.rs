@@ -129,8 +129,20 @@ impl World {
                 let (record, own, applied, session, merge) = (old.record, old.own, old.applied, old.session, old.merge);
                 let (carrier, ping, slow_ms) = (old.carrier, old.ping, old.slow_ms);
                 let server = Server::Dead;
-                *node =
-                    Node { powered: false, merge, record, own, applied, session, carrier, ping, slow_ms, server, receiver: false, ..Node::new() };
+                *node = Node {
+                    powered: false,
+                    merge,
+                    record,
+                    own,
+                    applied,
+                    session,
+                    carrier,
+                    ping,
+                    slow_ms,
+                    server,
+                    receiver: false,
+                    ..Node::new()
+                };
             }
             // Nothing starts on a box without power, and one that runs is not switched on.
             "start_server" | "hang_server" | "start_agent" | "freeze" if !node.powered => {}
