@@ -84,7 +84,7 @@ pub fn run(directory: &Path, login: &Login, mut orders: Reader<Order>, report: i
         }
         if let Some(path) = &now.file
             && now.trouble.is_none()
-            && changes_in(path, &Keys::default()).is_ok_and(|changes| changes.is_ours_alone())
+            && changes_in(path, &Keys::default(), &History::default()).is_ok_and(|changes| changes.is_ours_alone())
         {
             log::info!("the extra transactions {} hold nobody's data (maintenance, or mmha's own rows): they may flow", now.extra);
             report(Seen::Accepted(now.extra.clone()));
@@ -147,7 +147,7 @@ fn save(path: &Path, login: &Login, extra: &History) -> Result<Option<String>> {
 }
 
 fn counted(path: &Path, extra: &History) -> Result<()> {
-    let found = changes_in(path, &Keys::default())?.transactions;
+    let found = changes_in(path, &Keys::default(), &History::default())?.transactions;
     if found == extra.count() {
         return Ok(());
     }
@@ -210,9 +210,9 @@ fn ends_well(path: &Path) -> bool {
     tail().is_ok_and(|tail| String::from_utf8_lossy(&tail).contains(binlog::END))
 }
 
-/// What a file that the tool has printed says was changed.
-pub fn changes_in(path: &Path, keys: &Keys) -> Result<Changes> {
-    File::open(path).and_then(|file| changes::read(BufReader::new(file), keys)).map_err(|fault| cannot("read", path, &fault))
+/// What a file that the tool has printed says was changed, but for what is `known`.
+pub fn changes_in(path: &Path, keys: &Keys, known: &History) -> Result<Changes> {
+    File::open(path).and_then(|file| changes::read(BufReader::new(file), keys, known)).map_err(|fault| cannot("read", path, &fault))
 }
 
 /// An unreadable file accepts nothing: the operator is asked again.

@@ -96,7 +96,8 @@ fn follow(config: &Config, me: NodeIndex, peer: &str) -> Result<()> {
         std::thread::sleep(LOOK_EVERY);
         let Ok(now) = status() else { continue };
         let Some(quarantine) = now.quarantine else {
-            say(&format!("merged after {} ms: {peer} has all of it, this node is {}", (clock::now() - started).as_millis(), now.state()));
+            let took = (clock::now() - started).as_millis();
+            say(&format!("merged after {took} ms: {peer} has all of it, this node is {} again", now.state.as_deref().unwrap_or("back")));
             return Ok(());
         };
         if quarantine.transactions < left {
@@ -145,11 +146,5 @@ fn status() -> Result<Status> {
     match control::ask(Path::new(SOCKET), &Request::Status, ANSWER)? {
         Answer::Status(status) => Ok(*status),
         _ => Err(Error::failed("the service gave another answer than asked for; is it of another version?")),
-    }
-}
-
-impl Status {
-    fn state(&self) -> &str {
-        self.state.as_deref().unwrap_or("in no known state")
     }
 }

@@ -30,8 +30,8 @@ pub fn files_with(session: &mut Session, wanted: &History) -> Result<Vec<PathBuf
     let mut found = Vec::new();
     for name in names(session)?.iter().rev().take(FILES_AT_MOST) {
         found.push(directory.join(name));
-        // A file that does not say where it begins is taken, and the one before it too.
-        if begins_after(session, name)?.is_some_and(|before| wanted.minus(&before) == *wanted) {
+        // A file that does not say where it begins, or not to this account, is taken, and the one before it too.
+        if begins_after(session, name).ok().flatten().is_some_and(|before| wanted.minus(&before) == *wanted) {
             break;
         }
     }
@@ -68,19 +68,6 @@ pub fn only(family: Family, wanted: &History) -> Vec<String> {
     }
 }
 
-/// Options that make the tool print what a server that has `all` has beyond `known`.
-pub fn beyond(family: Family, all: &History, known: &History) -> Vec<String> {
-    match family {
-        Family::MySql => vec![format!("--include-gtids={}", all.minus(known))],
-        Family::MariaDb => {
-            let both = all.minus(&all.minus(known));
-            let start: Vec<String> =
-                both.keys().filter_map(|domain| both.last(domain).map(|last| format!("{domain}-{domain}-{last}"))).collect();
-            if start.is_empty() { Vec::new() } else { vec![format!("--start-position={}", start.join(","))] }
-        }
-    }
-}
-
 /// Decoded rows beside what can be replayed.
 pub const READABLE: &str = "--verbose";
 /// Decoded rows only.
@@ -109,11 +96,6 @@ mod tests {
         assert_eq!(only(Family::MariaDb, &history("1:15-18")), ["--start-position=1-1-14", "--stop-position=1-1-18"]);
         assert_eq!(only(Family::MariaDb, &history("1:1-3")), ["--start-position=1-1-0", "--stop-position=1-1-3"]);
         assert_eq!(only(Family::MySql, &history(&format!("{A}:3-6"))), [format!("--include-gtids={A}:3-6")]);
-        let (all, known) = (history("1:1-14,2:1-40"), history("1:1-18,2:1-9"));
-        assert_eq!(beyond(Family::MariaDb, &all, &known), ["--start-position=1-1-14,2-2-9"]);
-        assert!(beyond(Family::MariaDb, &all, &History::default()).is_empty());
-        let (all, known) = (history(&format!("{A}:1-9")), history(&format!("{A}:1-4")));
-        assert_eq!(beyond(Family::MySql, &all, &known), [format!("--include-gtids={A}:5-9")]);
     }
 
     #[test]

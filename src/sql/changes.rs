@@ -1,8 +1,10 @@
 //! Reads what the servers' binlog tool prints with --verbose: which rows and tables were changed, and by which statements. Pure: lines in,
 //! `Changes` out. It compares rows by their keys; values mean nothing to it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::io::{self, BufRead};
+
+use crate::sql::History;
 
 /// Of a longer line only this much counts: two keys that agree so far are taken for one.
 const LINE: usize = 4096;
@@ -10,7 +12,7 @@ const ROWS_AT_MOST: usize = 1_000_000;
 const STATEMENTS_AT_MOST: usize = 100;
 
 /// "`shop`.`orders`" to the numbers of its key columns, counted from 1. A table that is not in it is compared by whole rows.
-pub type Keys = BTreeMap<String, Vec<usize>>;
+pub type Keys = Vec<(String, Vec<usize>)>;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -18,7 +20,7 @@ pub struct Changes {
     /// As the tool prints them: "`shop`.`orders`".
     pub tables: BTreeSet<String>,
     /// "row (5) of `shop`.`orders`", one each for the row before and after its change.
-    pub rows: HashSet<String>,
+    pub rows: BTreeSet<String>,
     /// What changes anything without naming rows; the first ones, without maintenance of tables.
     pub statements: Vec<String>,
     /// There was more than is kept.
@@ -51,10 +53,11 @@ impl Changes {
             if image.is_empty() {
                 continue;
             }
-            let values: Vec<&str> = match keys.get(&row.table) {
+            let column = |at: usize| image.iter().chain(other).find(|(number, _)| *number == at).map(|(_, value)| value.as_str());
+            let values: Vec<&str> = match keys.iter().find(|(table, _)| *table == row.table) {
                 // With a minimal image the row after the change names only what has changed.
-                Some(columns) => columns.iter().filter_map(|at| image.get(at).or_else(|| other.get(at))).map(String::as_str).collect(),
-                None => image.values().map(String::as_str).collect(),
+                Some((_, columns)) => columns.iter().filter_map(|at| column(*at)).collect(),
+                None => image.iter().map(|(_, value)| value.as_str()).collect(),
             };
             if self.rows.len() >= ROWS_AT_MOST {
                 self.cut = true;
@@ -69,17 +72,25 @@ impl Changes {
 #[derive(Default)]
 struct Row {
     table: String,
-    before: BTreeMap<usize, String>,
-    after: BTreeMap<usize, String>,
+    before: Vec<(usize, String)>,
+    after: Vec<(usize, String)>,
     in_after: bool,
 }
 
-pub fn read(mut lines: impl BufRead, keys: &Keys) -> io::Result<Changes> {
+/// Transactions in `known` are passed over.
+pub fn read(mut lines: impl BufRead, keys: &Keys, known: &History) -> io::Result<Changes> {
     let mut changes = Changes::default();
     let (mut row, mut statement): (Option<Row>, Option<String>) = (None, None);
-    let mut line = Vec::new();
+    let (mut line, mut is_known) = (Vec::new(), false);
     while next_line(&mut lines, &mut line)? {
         let text = String::from_utf8_lossy(&line);
+        if let Some(gtid) = transaction(&text) {
+            is_known = known.contains(&gtid);
+            changes.transactions += u64::from(!is_known);
+        }
+        if is_known {
+            continue;
+        }
         if let Some(said) = text.strip_prefix("### ") {
             follow_row(said, &mut row, &mut changes, keys);
             continue;
@@ -87,7 +98,6 @@ pub fn read(mut lines: impl BufRead, keys: &Keys) -> io::Result<Changes> {
         if let Some(done) = row.take() {
             changes.add_row(&done, keys);
         }
-        changes.transactions += u64::from(begins_transaction(&text));
         match &mut statement {
             _ if text.starts_with('#') => {
                 let begins = text.contains("\tQuery\t") || text.contains("Execute_load_query");
@@ -109,10 +119,15 @@ pub fn read(mut lines: impl BufRead, keys: &Keys) -> io::Result<Changes> {
     Ok(changes)
 }
 
-/// "#... GTID 1-1-5 trans" of MariaDB, "SET @@SESSION.GTID_NEXT= 'uuid:5'" of MySQL.
-fn begins_transaction(text: &str) -> bool {
-    let mysql = text.strip_prefix("SET @@SESSION.GTID_NEXT= '").is_some_and(|gtid| !gtid.starts_with("AUTOMATIC"));
-    mysql || text.starts_with('#') && text.contains("\tGTID ") && !text.starts_with("#Q>")
+/// What begins here: "#... GTID 1-1-5 trans" of MariaDB, "SET @@SESSION.GTID_NEXT= 'uuid:5'" of MySQL.
+fn transaction(text: &str) -> Option<History> {
+    if let Some(rest) = text.strip_prefix("SET @@SESSION.GTID_NEXT= '") {
+        return rest.split('\'').next().filter(|gtid| *gtid != "AUTOMATIC").and_then(History::parse);
+    }
+    let header = text.starts_with('#') && !text.starts_with("#Q>");
+    let gtid = text.split_once("\tGTID ").filter(|_| header)?.1.split_whitespace().next()?;
+    let (domain, number) = (gtid.split('-').next()?, gtid.rsplit('-').next()?);
+    History::parse(&format!("{domain}:{number}"))
 }
 
 /// "UPDATE `s`.`t`", "WHERE", "  @1=5", "SET", "  @1=6".
@@ -132,7 +147,7 @@ fn follow_row(said: &str, row: &mut Option<Row>, changes: &mut Changes, keys: &K
         _ => {
             let value = said.trim_start().strip_prefix('@').and_then(|rest| rest.split_once('='));
             if let Some((Ok(at), value)) = value.map(|(at, value)| (at.parse(), value)) {
-                if row.in_after { &mut row.after } else { &mut row.before }.insert(at, value.to_owned());
+                if row.in_after { &mut row.after } else { &mut row.before }.push((at, value.to_owned()));
             }
         }
     }

@@ -18,9 +18,9 @@ const SHOWN: usize = 5;
 /// How many rows the extra transactions in `file` have changed, when the holder has touched none of them.
 pub fn compare(config: &Config, me: NodeIndex, file: &Path, extra: &str) -> Result<usize> {
     let extra = History::parse(extra).ok_or_else(|| Error::failed(format!("the service says \"{extra}\", which nobody can read")))?;
-    let tables = changes_in(file, &Keys::default())?.tables;
+    let tables = changes_in(file, &Keys::default(), &History::default())?.tables;
     let (mine, keys) = here(config, me, tables.into_iter().collect())?;
-    let ours = changes_in(file, &keys)?;
+    let ours = changes_in(file, &keys, &History::default())?;
     let theirs = theirs(config, me, &mine.minus(&extra), &keys)?;
     judge(&ours, &theirs, &config.node(me.other()).name)
 }
@@ -46,7 +46,10 @@ fn keys(session: &mut Session, tables: &[String]) -> std::result::Result<Keys, S
     for row in rows {
         let name = format!("`{}`.`{}`", row.at(0).unwrap_or_default(), row.at(1).unwrap_or_default());
         if let (true, Some(Ok(at))) = (tables.contains(&name), row.at(2).map(str::parse)) {
-            keys.entry(name).or_default().push(at);
+            match keys.iter_mut().find(|(table, _): &&mut (String, Vec<usize>)| *table == name) {
+                Some((_, columns)) => columns.push(at),
+                None => keys.push((name, vec![at])),
+            }
         }
     }
     Ok(keys)
@@ -56,16 +59,17 @@ fn keys(session: &mut Session, tables: &[String]) -> std::result::Result<Keys, S
 fn theirs(config: &Config, me: NodeIndex, known: &History, keys: &Keys) -> Result<Changes> {
     let login = Login::remote(config, me.other());
     let (own, peer) = (config.node(me.other()).server_id.to_string(), config.node(me).server_id.to_string());
+    let known_there = known.clone();
     let looked = bounded("looking at the holder's server", LOOK, move || {
         let mut session = Session::open(&login)?;
-        let first = binlog::names(&mut session)?.first().cloned();
-        Ok((session.family(), observe(&mut session, &own, &peer)?.history, first))
+        let newer = observe(&mut session, &own, &peer)?.history.minus(&known_there);
+        let files = binlog::files_with(&mut session, &newer)?;
+        Ok((session.family(), files, newer))
     });
-    let (family, all, first) = looked.map_err(|fault| Error::failed(fault.text))?;
+    let (family, files, newer) = looked.map_err(|fault| Error::failed(fault.text))?;
+    // The server is asked for them by name, and sends on to its newest file.
+    let first = files.first().and_then(|file| file.file_name()).map(|name| name.to_string_lossy().into_owned());
     let first = first.ok_or_else(|| Error::failed("the holder's server keeps no binlog"))?;
-    if all.minus(known).is_empty() {
-        return Ok(Changes::default());
-    }
     let mut options = vec![
         binlog::ROWS_ONLY.to_owned(),
         "--read-from-remote-server".to_owned(),
@@ -73,19 +77,15 @@ fn theirs(config: &Config, me: NodeIndex, known: &History, keys: &Keys) -> Resul
         format!("--host={}", config.node(me.other()).address),
         format!("--port={}", config.mysql.port),
     ];
-    options.extend(binlog::beyond(family, &all, known));
+    // MariaDB's tool wants to see where each domain stands before it prints any of it: there what is known is passed over afterwards.
+    if family == Family::MySql {
+        options.extend(binlog::only(family, &newer));
+    }
     let secrets = binlog::option_file(&config.replication.user, config.replication.password.reveal());
     let file = Path::new(QUARANTINE).join(format!(".holder-{}", std::process::id()));
-    let read = print(family, &options, &[first], Some(&secrets), &file).and_then(|()| changes_in(&file, keys));
+    let read = print(family, &options, &[first], Some(&secrets), &file).and_then(|()| changes_in(&file, keys, known));
     let _ = fs::remove_file(&file);
-    read.map_err(|fault| fault.context(format!("{}'s changes cannot be compared", family_name(family))))
-}
-
-fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::MariaDb => "MariaDB",
-        Family::MySql => "MySQL",
-    }
+    read.map_err(|fault| fault.context("what the holder has changed cannot be compared"))
 }
 
 fn judge(ours: &Changes, theirs: &Changes, peer: &str) -> Result<usize> {

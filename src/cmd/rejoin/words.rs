@@ -42,8 +42,9 @@ pub fn explain(status: &Status, quarantine: &Quarantine) -> String {
 pub fn conflict(peer: &str, conflict: &str, quarantine: &Quarantine) -> String {
     format!(
         "{peer} has stopped at the first conflict, with {} to go: {conflict}\n\
-         Nothing is lost: {peer} serves as before, this node still has its transactions and stays quarantined. Settle the conflict at {peer} \
-         (change or delete the row that is in the way), then run START REPLICA SQL_THREAD there; the merge goes on by itself. Or see `mmha rejoin --discard`",
+         Nothing is lost: {peer} serves as before, this node still has its transactions and stays quarantined. Settle the conflict on both \
+         nodes, since this one meets the same two rows when it follows: here make room (SET sql_log_bin=0, then change the row), at {peer} change or \
+         delete the row that is in the way and run START REPLICA SQL_THREAD; the merge goes on by itself. Or see `mmha rejoin --discard`",
         count(quarantine)
     )
 }

@@ -48,20 +48,32 @@ fn rows(changes: &Changes) -> Vec<&str> {
 
 #[test]
 fn rows_by_their_keys_before_and_after() {
-    let keys = Keys::from([("`s`.`t`".to_owned(), vec![1])]);
-    let changes = read(query("analyze table s.t").as_bytes(), &keys).unwrap();
+    let keys = vec![("`s`.`t`".to_owned(), vec![1])];
+    let changes = read(query("analyze table s.t").as_bytes(), &keys, &History::default()).unwrap();
     assert_eq!(rows(&changes), ["row (1) of `s`.`t`", "row (2) of `s`.`t`", "row (7) of `s`.`t`"]);
     assert_eq!(changes.transactions, 2);
     assert!(changes.statements.is_empty() && !changes.cut && !changes.is_ours_alone());
-    let whole = read(MARIADB.as_bytes(), &Keys::default()).unwrap();
+    let whole = read(MARIADB.as_bytes(), &Keys::default(), &History::default()).unwrap();
     assert_eq!(rows(&whole), ["row (1, 'a'b\\x0ac') of `s`.`t`", "row (2, NULL) of `s`.`t`", "row (7, 'z') of `s`.`t`"]);
+}
+
+#[test]
+fn what_is_known_is_passed_over() {
+    let two = format!("{MARIADB}create table a (b int)\n/*!*/;\n");
+    for (known, rows, statements) in [("1:1-4", 3, 1), ("1:1-5", 0, 1), ("1:1-9", 0, 0), ("2:1-9", 3, 1)] {
+        let changes = read(two.as_bytes(), &Keys::default(), &History::parse(known).unwrap()).unwrap();
+        assert_eq!((changes.rows.len(), changes.statements.len()), (rows, statements), "{known}");
+    }
+    let mysql = "SET @@SESSION.GTID_NEXT= '7b287223-e6e1-11f1-bbe8-8ed5aabbccdd:5'/*!*/;\n### INSERT INTO `s`.`t`\n### SET\n###   @1=4\n";
+    let known = History::parse("7b287223-e6e1-11f1-bbe8-8ed5aabbccdd:1-5").unwrap();
+    assert_eq!(read(mysql.as_bytes(), &Keys::default(), &known).unwrap(), Changes::default());
 }
 
 #[test]
 fn a_minimal_image_has_its_key_before_the_change() {
     let text = "### UPDATE `s`.`t`\n### WHERE\n###   @1=4\n### SET\n###   @2='z'\n";
-    let keys = Keys::from([("`s`.`t`".to_owned(), vec![1])]);
-    assert_eq!(rows(&read(text.as_bytes(), &keys).unwrap()), ["row (4) of `s`.`t`"]);
+    let keys = vec![("`s`.`t`".to_owned(), vec![1])];
+    assert_eq!(rows(&read(text.as_bytes(), &keys, &History::default()).unwrap()), ["row (4) of `s`.`t`"]);
 }
 
 #[test]
@@ -74,7 +86,7 @@ fn statements_but_not_maintenance() {
         ("CREATE TABLE s.x (\n  a INT\n)", vec!["CREATE TABLE s.x (   a INT )"]),
         ("FLUSHED", vec!["FLUSHED"]),
     ] {
-        let changes = read(query(statement).as_bytes(), &Keys::default()).unwrap();
+        let changes = read(query(statement).as_bytes(), &Keys::default(), &History::default()).unwrap();
         assert_eq!(changes.statements, expect, "{statement}");
     }
 }
@@ -90,15 +102,15 @@ fn our_own_rows_are_told_from_others() {
         (begin.to_owned(), true),
         ("SET @@SESSION.GTID_NEXT= 'AUTOMATIC' /* added by mysqlbinlog */ /*!*/;\n".to_owned(), false),
     ] {
-        assert_eq!(read(text.as_bytes(), &Keys::default()).unwrap().is_ours_alone(), ours, "{text}");
+        assert_eq!(read(text.as_bytes(), &Keys::default(), &History::default()).unwrap().is_ours_alone(), ours, "{text}");
     }
 }
 
 #[test]
 fn lines_without_end_are_cut_and_nothing_is_too_hostile() {
     let long = format!("### INSERT INTO `s`.`t`\n### SET\n###   @1='{}'\n###   @x=1\n### SET\n###   @=", "x".repeat(100_000));
-    let changes = read(long.as_bytes(), &Keys::default()).unwrap();
+    let changes = read(long.as_bytes(), &Keys::default(), &History::default()).unwrap();
     assert!(changes.rows.iter().all(|row| row.len() < 2 * LINE) && changes.rows.len() == 1);
     let noise: Vec<u8> = (0..200_000u32).map(|at| u8::try_from(at.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect();
-    assert!(read(noise.as_slice(), &Keys::default()).unwrap().rows.is_empty());
+    assert!(read(noise.as_slice(), &Keys::default(), &History::default()).unwrap().rows.is_empty());
 }
