@@ -4,6 +4,7 @@ pub mod fence;
 pub mod firewall;
 pub mod gate;
 pub mod lease;
+pub mod quarantine;
 pub mod remote;
 pub mod role;
 pub mod store;

@@ -53,6 +53,9 @@ pub struct Beat {
     pub by_request: bool,
     /// Leaving for good.
     pub leaving: bool,
+    /// Quarantined, and the receiver of this datagram may fetch what the sender has of its own.
+    #[serde(default)]
+    pub merges: bool,
     /// How long after this datagram's sending acknowledgements may still leave the sender (its gate lease), milliseconds.
     pub gate_ms: u64,
     /// It is a fence of the kernel's: when it ends, nothing the sender's server does can reach a client any more, whatever it is.

@@ -98,6 +98,8 @@ pub struct Belief {
     pub semi_sync: bool,
     pub unprotected_since: Option<Ms>,
     pub extra_since: Option<Ms>,
+    /// Extra transactions that may flow to the leader; `None`: not read from the disk yet.
+    pub merge: Option<History>,
     pub rolled_back_ms: Option<Ms>,
     pub switch: bool,
     /// When this node's operator asked for the address here.
@@ -169,6 +171,7 @@ impl Belief {
             semi_sync: false,
             unprotected_since: None,
             extra_since: None,
+            merge: None,
             rolled_back_ms: None,
             switch: false,
             asked_ms: None,
@@ -218,7 +221,7 @@ impl Core {
         match event {
             Event::Tick => {}
             Event::Woke { gap_ms } => self.note_woke(gap_ms),
-            Event::Beat(heard) => self.note_beat(heard),
+            Event::Beat(heard) => self.note_beat(*heard),
             Event::Link { carrier } => self.belief.carrier = Some(carrier),
             Event::PingAnswered => self.belief.ping_ms = Some(now),
             Event::VipClaimed { mac } => self.note_claim(mac),
@@ -246,6 +249,7 @@ impl Core {
                 self.note_pause(0);
                 self.belief.departures.clear();
             }
+            Event::Merge(accepted) => self.belief.merge = Some(accepted),
             Event::Stop => self.belief.stop = true,
         }
         self.track();
@@ -367,6 +371,10 @@ impl Core {
         // An operator's risk is about what was seen then, not about whatever comes later.
         self.belief.force &= self.since(self.belief.forced_ms) < FORCE_MS;
         let extra = !self.raw_extra().is_empty();
+        // Accepted were these transactions: once the leader has them, the same numbers may one day name others.
+        if self.belief.merge.as_ref().is_some_and(|accepted| !accepted.is_empty()) && self.agrees() {
+            self.belief.merge = Some(History::default());
+        }
         self.belief.extra_since = if extra { self.belief.extra_since.or(Some(self.belief.now)) } else { None };
         let belief = &mut self.belief;
         let newer = belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.epoch > belief.record.epoch);

@@ -60,6 +60,7 @@ facts! {
     Applied "repl.applied",             // everything ever received is applied
     Extra "data.extra",                 // I have transactions of my own that the peer, who leads, lacks
     Agrees "data.agrees",               // compared with the leader: nothing of mine is missing there
+    Merging "data.merging",             // its operator lets exactly these extra transactions flow to the leader
     InitOver "initdead.over",
     EpochOk "epoch.ok",                 // the epoch file was read and can be written
     EpochSaved "epoch.saved",           // what this state needs on disk is there

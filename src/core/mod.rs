@@ -5,6 +5,7 @@ mod assess;
 pub mod beat;
 mod belief;
 mod brake;
+mod candidate;
 pub mod event;
 pub mod fact;
 pub mod history;
@@ -22,6 +23,7 @@ use beat::Beat;
 use belief::Belief;
 use event::{Event, Ms};
 use fact::{Fact, Facts};
+use history::History;
 use rules::Rule;
 use state::State;
 use want::Want;
@@ -247,6 +249,9 @@ impl Core {
         if matches!(from, State::Gate | State::Quarantined) && to != State::Open {
             belief.force = false;
         }
+        if from == State::Quarantined && to == State::Standby && belief.merge.is_some() {
+            belief.merge = Some(History::default());
+        }
         if to == State::Active {
             belief.force = false;
             // Fulfilled: what was asked a moment ago must not call the address back after the next move.
@@ -306,6 +311,10 @@ impl View<'_> {
     /// Minutes that are left of an operator's pause, rounded up; 0 = not paused.
     pub fn pause_minutes(&self) -> u64 {
         self.core.pause_minutes()
+    }
+    /// Own transactions that the leader lacks.
+    pub fn extra(&self) -> History {
+        self.core.raw_extra()
     }
     pub fn ping_ok(&self) -> bool {
         self.core.ping_answers()

@@ -129,6 +129,7 @@ pub const RULES: &[Rule] = &[
     rule!(93, [Failed], ALWAYS, Failed, "My server is {why}; it is fenced as soon as it answers."),
     rule!(94, [Quarantined], &[&[Is(PeerEcho), Is(Agrees)]], Standby, "The data agrees again."),
     rule!(95, [Quarantined], &[&[Is(OpForce)]], Standby, "Accepted by the operator with {extra} at risk."),
+    rule!(88, [Quarantined], &[&[Is(PeerHolds), Is(Merging)]], Quarantined, "Merging: {peer} fetches {extra} from here; this node follows again once {peer} has applied that."),
     rule!(96, [Quarantined], ALWAYS, Quarantined, "Quarantined: this node has {extra} that the writer lacks; it never takes over by itself."),
     rule!(97, [Stopping], &[&[Is(TimeOver)], &[Is(VipGone), Is(GateShut), Is(DbRo)], &[Is(VipGone), Is(GateShut), Is(DbDead)]], Stopped, "Stopped."),
     rule!(98, [Stopping], ALWAYS, Stopping, "Stopping."),

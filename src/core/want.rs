@@ -61,6 +61,10 @@ pub struct Want {
     pub watch: bool,
     /// What must be on disk; `None` until the file has been read, so that a damaged one is never overwritten.
     pub save: Option<Record>,
+    /// Own transactions that the leader lacks, to be written to a file; empty when there are none.
+    pub extra: History,
+    /// What of them may flow to the leader, to be on disk; `None` until it has been read from there.
+    pub merge: Option<History>,
     pub say: Beat,
     /// The process may end.
     pub exit: bool,

@@ -34,6 +34,8 @@ impl Core {
             fence: self.fence(facts),
             watch: self.watch(),
             save: self.belief.record_known.then_some(self.belief.want_record),
+            extra: if self.state == State::Quarantined { self.raw_extra() } else { History::default() },
+            merge: self.belief.merge.clone(),
             say,
             exit: self.state == State::Stopped,
         });
@@ -101,7 +103,8 @@ impl Core {
         };
         if holding {
             let agree = theirs.only(&peer.beat.server_key) == sample.history.only(&peer.beat.server_key);
-            return if agree && !peer.beat.state.holds() { Receiver::On } else { Receiver::Keep };
+            let merges = peer.beat.state == State::Quarantined && peer.beat.merges;
+            return if (agree || merges) && !peer.beat.state.holds() { Receiver::On } else { Receiver::Keep };
         }
         let follows = self.state == State::Standby && peer.beat.state == State::Active && self.read_only();
         match follows && self.raw_extra().is_empty() {
@@ -200,6 +203,7 @@ impl Core {
             closed: if self.state == State::Drain { self.belief.closed.clone().map(|(_, history)| history) } else { None },
             asks: self.state == State::Standby && self.belief.asked_ms.is_some_and(|at| self.since(at) < ASKING_MS),
             by_request: self.state.yields() && self.belief.by_request,
+            merges: self.state == State::Quarantined && self.merging(),
             leaving: self.belief.stop,
             // Without a gate only the address's lease stops anything.
             gate_ms: if self.belief.lease.gate == Gate::None { self.limits.lease + ADDRESS_LATE_MS } else { self.limits.gate },

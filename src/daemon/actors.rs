@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::act::role;
+use crate::act::{quarantine, role};
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
 use crate::core::event::{Ms, Record};
@@ -22,6 +22,7 @@ pub struct Actors {
     pub remote: Writer<Remote>,
     pub fence: Writer<bool>,
     pub store: Writer<Option<Record>>,
+    pub quarantine: Writer<quarantine::Order>,
     pub guard: Writer<Guarded>,
     pub lan: Lan,
     pub keys: Arc<Authkeys>,
@@ -65,6 +66,9 @@ impl Actors {
         }
         if changed(|last, want| last.save != want.save) {
             self.store.put(want.save);
+        }
+        if changed(|last, want| last.extra != want.extra || last.merge != want.merge) {
+            self.quarantine.put(quarantine::Order::of(want));
         }
         self.tell_lan(last.as_ref(), want);
         self.last = Some(want.clone());

@@ -14,10 +14,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::act::quarantine::Kept;
 use crate::config::{Config, NodeIndex};
 use crate::control::{Answer, Request};
 use crate::core::event::{Address, Event, Ms};
 use crate::core::fact::Fact;
+use crate::core::history::History;
 use crate::core::state::State;
 use crate::core::{Core, Decision};
 use crate::error::Result;
@@ -38,6 +40,8 @@ pub enum Message {
     Version(String),
     /// What the guard of firewall and gate finds wrong; empty = nothing.
     Troubles(Vec<String>),
+    /// What has become of extra transactions.
+    Kept(Kept),
 }
 
 /// Messages that wait for the core's thread; heartbeats beyond it are dropped, reports are repeated by their senders.
@@ -65,6 +69,7 @@ struct Service {
     statistics: Arc<Mutex<Statistics>>,
     version: Option<String>,
     troubles: Vec<String>,
+    kept: Option<Kept>,
     unprotected_since: Option<String>,
     watchdog_ms: Option<Ms>,
     watched_ms: Ms,
@@ -116,6 +121,7 @@ impl Service {
             Message::Reload => self.reload(),
             Message::Version(version) => self.version = Some(version),
             Message::Troubles(troubles) => self.troubles = troubles,
+            Message::Kept(kept) => self.kept = Some(kept),
         }
     }
 
@@ -179,6 +185,7 @@ impl Service {
             Request::Switchover { to, force, who } => self.switchover(to.as_deref(), force, &who),
             Request::Pause { minutes, who } => self.pause(minutes, &who),
             Request::Resume { who } => self.resume(&who),
+            Request::Rejoin { merge, extra, who } => self.rejoin(merge, &extra, &who),
             Request::Release { who } => self.switchover(Some(&self.config.node(self.me.other()).name.clone()), false, &who),
         }
     }
@@ -193,6 +200,7 @@ impl Service {
             links: &self.links,
             statistics: &statistics,
             troubles: &self.troubles,
+            kept: self.kept.as_ref(),
             unprotected_since: self.unprotected_since.clone(),
         };
         status::picture(&self.core, &around)
@@ -239,6 +247,32 @@ impl Service {
         log::warn!("resumed by {who}");
         self.core.step(Event::Resume, clock::now_ms());
         Answer::Accepted("resumed; the flap brake is released".to_owned())
+    }
+
+    /// Exactly what was compared may flow, while this node is quarantined and the holder is there to take it.
+    fn rejoin(&mut self, merge: bool, extra: &str, who: &str) -> Answer {
+        let view = self.core.view();
+        let peer = &self.config.node(self.me.other()).name;
+        let serves = view.has(Fact::PeerEcho) && view.peer().is_some_and(|beat| beat.state == State::Active);
+        let refused = |why: String| Answer::Refused(why);
+        if self.core.state() != State::Quarantined {
+            return refused(format!("this node is not quarantined but {}: there is nothing to decide", self.core.state().name()));
+        }
+        if !merge {
+            log::warn!("{who} gives the extra transactions up: no merge");
+            self.core.step(Event::Merge(History::default()), clock::now_ms());
+            return Answer::Accepted(self.core.view().sentence());
+        }
+        if !serves {
+            return refused(format!("{peer} is not heard as the holder of the address: nobody could take the transactions"));
+        }
+        if view.extra().to_string() != extra {
+            return refused(format!("the extra transactions are {} now, not {extra}: run `mmha rejoin --merge` again", view.extra()));
+        }
+        log::warn!("merge of {extra} accepted by {who}");
+        let extra = view.extra();
+        self.core.step(Event::Merge(extra), clock::now_ms());
+        Answer::Accepted(self.core.view().sentence())
     }
 
     /// SIGHUP: what can change while running changes; the rest is named.

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::act::{fence, gate, lease::Lease, remote, role, store};
+use crate::act::{fence, gate, lease::Lease, quarantine, remote, role, store};
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
 use crate::control::{self, Answer};
@@ -30,7 +30,7 @@ use crate::peer::session::Sessions;
 use crate::probe::lan::{LanConfig, LanEvent};
 use crate::probe::server::Held;
 use crate::probe::{disk, lan, server};
-use crate::report::EVENTS;
+use crate::report::{EVENTS, QUARANTINE};
 use crate::sql::Login;
 use crate::sql::fence::Spare;
 use crate::sys::slot::slot;
@@ -83,6 +83,7 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
         statistics,
         version: None,
         troubles: Vec::new(),
+        kept: None,
         unprotected_since: None,
         announced: false,
         watchdog_ms: notify::watchdog_interval().map(millis),
@@ -190,6 +191,8 @@ impl Starter<'_> {
         self.fence(fence_wanted)?;
         let events = self.events();
         self.thread("store", move || store::run(EPOCH.into(), stored, |seen| events(Event::Store(seen))))?;
+        let (quarantine, quarantined) = slot(quarantine::Order::of(want)).map_err(broken)?;
+        self.quarantine(quarantined)?;
         let (messages, available) = (self.messages.clone(), self.gate_available);
         self.thread("guard", move || {
             guard::run(guarded, available, |troubles| {
@@ -205,6 +208,7 @@ impl Starter<'_> {
             remote,
             fence,
             store,
+            quarantine,
             guard,
             lan: self.lan()?,
             keys: Arc::clone(keys),
@@ -298,6 +302,20 @@ impl Starter<'_> {
     fn disk(&self) -> Result<()> {
         let (login, events) = (Login::local(self.config), self.events());
         self.thread("disk", move || disk::run(&login, |seen| events(Event::Disk(seen))))
+    }
+
+    fn quarantine(&self, orders: crate::sys::slot::Reader<quarantine::Order>) -> Result<()> {
+        let login = Login::local(self.config);
+        let messages = self.messages.clone();
+        self.thread("quarantine", move || {
+            quarantine::run(Path::new(QUARANTINE), &login, orders, |seen| {
+                let message = match seen {
+                    quarantine::Seen::Accepted(extra) => Message::Event(Event::Merge(extra)),
+                    quarantine::Seen::Kept(kept) => Message::Kept(kept),
+                };
+                let _ = messages.send(message);
+            });
+        })
     }
 
     fn remote(&self, wanted: crate::sys::slot::Reader<Remote>) -> Result<()> {

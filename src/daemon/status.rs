@@ -2,13 +2,14 @@
 
 use std::net::Ipv4Addr;
 
+use crate::act::quarantine::Kept;
 use crate::config::{Config, NodeIndex};
 use crate::core::event::{self, Address, Ms, ServerSeen};
 use crate::core::fact::Fact;
 use crate::core::state::State;
 use crate::core::{Core, View};
 use crate::daemon::link::Statistics;
-use crate::report::{Agent, Gate, Health, Link, Mysql, Peer, Replication, Status, Thread, Vip};
+use crate::report::{Agent, Gate, Health, Link, Mysql, Peer, Quarantine, Replication, Status, Thread, Vip};
 use crate::sys::clock;
 
 /// What is known outside the core.
@@ -21,6 +22,7 @@ pub struct Around<'a> {
     pub statistics: &'a Statistics,
     /// Troubles of the guard: firewall, write gate.
     pub troubles: &'a [String],
+    pub kept: Option<&'a Kept>,
     pub unprotected_since: Option<String>,
 }
 
@@ -44,7 +46,20 @@ pub fn picture(core: &Core, around: &Around<'_>) -> Status {
         peer: peer_part(&view, around, &peer.name),
         mysql: mysql_part(&view, around),
         replication: replication_part(&view, around),
+        quarantine: (core.state() == State::Quarantined).then(|| quarantine_part(&view, around)),
         warnings: warnings(core, around),
+    }
+}
+
+fn quarantine_part(view: &View<'_>, around: &Around<'_>) -> Quarantine {
+    let extra = view.extra();
+    let kept = around.kept.filter(|kept| kept.extra.contains(&extra));
+    Quarantine {
+        transactions: extra.count(),
+        extra: extra.to_string(),
+        file: kept.and_then(|kept| kept.file.as_ref()).map(|file| file.display().to_string()),
+        trouble: kept.and_then(|kept| kept.trouble.clone()),
+        merging: view.has(Fact::Merging),
     }
 }
 

@@ -14,9 +14,23 @@ impl World {
             "power_off" => {
                 node.end_server();
                 let old = std::mem::replace(node, Node::new());
-                let Node { record, own, applied, session, carrier, ping, slow_ms, .. } = old;
+                let Node { record, merge, own, applied, session, carrier, ping, slow_ms, .. } = old;
                 let (powered, server, receiver, received) = (false, Server::Dead, false, applied);
-                *node = Node { powered, record, own, applied, received, session, carrier, ping, slow_ms, server, receiver, ..Node::new() };
+                *node = Node {
+                    powered,
+                    record,
+                    own,
+                    applied,
+                    received,
+                    session,
+                    carrier,
+                    ping,
+                    slow_ms,
+                    server,
+                    receiver,
+                    merge,
+                    ..Node::new()
+                };
             }
             // Nothing starts on a box without power, and one that runs is not switched on.
             "start_server" | "hang_server" | "start_agent" | "freeze" if !node.powered => {}
@@ -41,6 +55,13 @@ impl World {
             "slow" => node.slow_ms = words[1].parse().expect("a number of ms"),
             "lose_tail" => node.own -= words[1].parse::<u64>().expect("a count"),
             "add_extra" => node.own += words[1].parse::<u64>().expect("a count"),
+            "conflict" => node.conflict = true,
+            "no_conflict" => node.conflict = false,
+            // The operator lets go what is extra now.
+            "merge" => {
+                let extra = node.core.as_ref().map(|core| core.view().extra()).unwrap_or_default();
+                step(node, Event::Merge(extra), now);
+            }
             "freeze" => node.frozen = true,
             "thaw" => node.frozen = false,
             // Every process stands still, two commits under way; the kernel still takes connections.

@@ -54,6 +54,7 @@ impl World {
         let node = &mut self.nodes[at];
         let mut core = Core::new(id, limits(), self.now);
         core.step(Event::Store(StoreSeen::Saved(node.record)), self.now);
+        core.step(Event::Merge(node.merge.clone()), self.now);
         core.step(Event::Link { carrier: node.carrier }, self.now);
         let left_ms = node.vip_until.saturating_sub(self.now);
         let address = if left_ms > 0 { Address::Found { left_ms } } else { Address::Absent };
@@ -301,6 +302,9 @@ impl World {
             node.record = record;
             step(node, Event::Store(StoreSeen::Saved(record)), now);
         }
+        if let Some(merge) = &want.merge {
+            node.merge.clone_from(merge);
+        }
         node.serve(want, now);
         let due = now >= node.sent_ms + 250 || want.say.version != node.sent_version;
         if due {
@@ -334,6 +338,6 @@ impl World {
             echo_sent_ms: mine.map(|(_, sent, _)| sent),
             echo_version: mine.map_or(0, |(_, _, version)| version),
         };
-        step(to, Event::Beat(heard), now);
+        step(to, Event::Beat(Box::new(heard)), now);
     }
 }

@@ -36,6 +36,7 @@ fn beat() -> Beat {
         closed: history("1:1-22"),
         asks: false,
         by_request: true,
+        merges: false,
         leaving: true,
         gate_ms: 1500,
         gated: true,
