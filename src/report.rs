@@ -64,6 +64,8 @@ pub struct Status {
     pub peer: Peer,
     pub mysql: Mysql,
     pub replication: Replication,
+    /// `null`: none is configured.
+    pub arbiter: Option<Arbiter>,
     pub warnings: Vec<String>,
 }
 
@@ -117,6 +119,26 @@ pub struct Replication {
     pub unprotected_since: Option<String>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArbiterLease {
+    Here,
+    /// Another node has it.
+    Taken,
+    Free,
+    Unreachable,
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arbiter {
+    pub lease: ArbiterLease,
+    /// How long this node may still rely on it.
+    pub left_ms: Option<u64>,
+    /// Who else has it, or why nobody knows.
+    pub why: String,
+}
+
 /// One line of events.jsonl, and of `mmha events --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -154,6 +176,9 @@ impl Status {
         self.peer.links.iter().for_each(|link| line("  link", link.text()));
         line("server", self.mysql.text());
         line("replication", self.replication.text());
+        if let Some(arbiter) = &self.arbiter {
+            line("arbiter", arbiter.text());
+        }
         let rule = self.rule.map_or_else(String::new, |rule| format!("rule {rule}: "));
         line("last", format!("{rule}{}", self.sentence));
         self.warnings.iter().for_each(|warning| line("warning", warning.clone()));
@@ -239,6 +264,19 @@ impl Replication {
     }
 }
 
+impl Arbiter {
+    fn text(&self) -> String {
+        let left = self.left_ms.map_or_else(String::new, |ms| format!(", for another {}", span(ms)));
+        match self.lease {
+            ArbiterLease::Here => format!("lease is here{left}"),
+            ArbiterLease::Taken => self.why.clone(),
+            ArbiterLease::Free => "nobody has the lease".to_string(),
+            ArbiterLease::Unreachable => format!("NOT REACHABLE{left}: {}", self.why),
+            ArbiterLease::Unknown => "not asked yet".to_string(),
+        }
+    }
+}
+
 impl Thread {
     fn text(self) -> &'static str {
         match self {
@@ -301,6 +339,7 @@ pub mod tests {
                 protected: true,
                 unprotected_since: None,
             },
+            arbiter: None,
             warnings: Vec::new(),
         }
     }

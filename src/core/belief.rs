@@ -2,9 +2,12 @@
 
 use super::Core;
 use super::beat::Beat;
-use super::event::{Address, Event, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
+use super::event::{
+    Address, ArbiterSeen, Event, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen,
+};
 use super::history::History;
 use super::state::State;
+use super::want::{ArbiterOrder, Hold};
 
 /// How long an operator's `--force` counts.
 const FORCE_MS: Ms = 60_000;
@@ -95,6 +98,10 @@ pub struct Belief {
     pub force: bool,
     pub forced_ms: Ms,
     pub stop: bool,
+    pub arbiter: Option<ArbiterSeen>,
+    /// The arbiter's lease may be believed in until then.
+    pub arbiter_until_ms: Ms,
+    pub arbiter_order: ArbiterOrder,
     /// My own stance (candidate) and the version of `say` since which it has been "me".
     pub stance_version: u64,
 }
@@ -157,6 +164,9 @@ impl Belief {
             force: false,
             forced_ms: 0,
             stop: false,
+            arbiter: None,
+            arbiter_until_ms: 0,
+            arbiter_order: ArbiterOrder { hold: Hold::Keep, turn: 0, epoch: 0 },
             stance_version: u64::MAX,
         }
     }
@@ -202,6 +212,7 @@ impl Core {
             Event::Role { order, outcome } => self.note_role(order, outcome),
             Event::Remote(seen) => self.note_remote(seen),
             Event::Store(seen) => self.note_store(seen),
+            Event::Arbiter { turn, seen } => self.note_arbiter(turn, seen),
             Event::Switch { force } => {
                 self.belief.switch = self.state == State::Active;
                 self.belief.force = force && self.state != State::Active;

@@ -26,7 +26,7 @@ impl Core {
             ("{risk}", self.risk()),
         ];
         let text = pairs.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
-        text.replace("{remote}", &self.remote_why())
+        text.replace("{remote}", &self.remote_why()).replace("{arbiter}", &self.arbiter_why())
     }
 
     /// What is wrong on this node.

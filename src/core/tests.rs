@@ -95,6 +95,7 @@ fn no_facts_break_an_invariant() {
                 let silence = !has(Fact::PeerHeard) && has(Fact::VipQuiet) && has(Fact::IntentOver);
                 let proof = (has(Fact::RemoteClear) && has(Fact::Applied)) || has(Fact::OpForce);
                 assert!(has(Fact::EpochSaved) && (consent || (silence && proof)), "rule {number} opens without proof");
+                assert!(consent || has(Fact::ArbiterOk), "rule {number} claims by silence without the arbiter's lease");
                 assert!(!has(Fact::Cut) && has(Fact::LinkUp) && has(Fact::DbOk), "rule {number} opens while cut off or broken");
             }
             if rule.to == State::Active && state == State::Boot {
@@ -111,6 +112,12 @@ fn no_facts_break_an_invariant() {
             }
             if state.holds() && has(Fact::Woke) {
                 assert_eq!(rule.to, State::Release, "rule {number} goes on after standing still");
+            }
+            if state.holds() && !has(Fact::ArbiterOk) {
+                assert_eq!(rule.to, State::Release, "rule {number} holds without anything that keeps the peer from claiming");
+            }
+            if rule.to == State::Active && state == State::Boot {
+                assert!(has(Fact::ArbiterOk), "rule {number} carries on without the arbiter's lease or a peer that hears it");
             }
             if state.holds() && has(Fact::PeerNewer) {
                 assert_eq!(rule.to, State::Release, "rule {number} ignores a newer epoch");

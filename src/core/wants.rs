@@ -32,6 +32,8 @@ impl Core {
             probe: self.probe(),
             remote: self.remote(facts),
             watch: self.watch(),
+            arbiter: self.arbiter_order(facts),
+            hold_until_ms: self.hold_until(),
             save: self.belief.record_known.then_some(self.belief.want_record),
             say,
             exit: self.state == State::Stopped,
@@ -218,7 +220,7 @@ impl Core {
 }
 
 /// The lease of an earlier run may still be adopted.
-fn may_adopt(facts: Facts) -> bool {
+pub(super) fn may_adopt(facts: Facts) -> bool {
     let has = |fact| facts.has(fact);
     !has(Fact::Settled) || (has(Fact::Adoptable) && has(Fact::MayStart) && has(Fact::DbRw) && !has(Fact::PeerHolds))
 }

@@ -7,7 +7,7 @@ use crate::act::role;
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
 use crate::core::event::{Ms, Record};
-use crate::core::want::{Hold, Remote, Want};
+use crate::core::want::{ArbiterOrder, Hold, Remote, Want};
 use crate::daemon::guard::Guarded;
 use crate::daemon::link;
 use crate::probe::lan::{Lan, LanCommand};
@@ -22,6 +22,8 @@ pub struct Actors {
     pub remote: Writer<Remote>,
     pub store: Writer<Option<Record>>,
     pub guard: Writer<Guarded>,
+    /// `None`: there is no arbiter.
+    pub arbiter: Option<Writer<ArbiterOrder>>,
     pub lan: Lan,
     pub keys: Arc<Authkeys>,
     pub server: Held,
@@ -43,7 +45,7 @@ impl Actors {
             vip: want.vip,
             gate: want.gate,
             say: want.say.clone(),
-            blessed_until_ms: now + self.blessing_ms,
+            blessed_until_ms: (now + self.blessing_ms).min(want.hold_until_ms),
             keys: Arc::clone(&self.keys),
         };
         match changed(|last, want| last.order != want.order || last.vip != want.vip || last.say != want.say) {
@@ -61,6 +63,11 @@ impl Actors {
         }
         if changed(|last, want| last.save != want.save) {
             self.store.put(want.save);
+        }
+        if let Some(arbiter) = &self.arbiter
+            && changed(|last, want| last.arbiter != want.arbiter)
+        {
+            arbiter.put(want.arbiter);
         }
         self.tell_lan(last.as_ref(), want);
         self.last = Some(want.clone());

@@ -37,6 +37,7 @@ pub fn limits(config: &Config) -> Limits {
         kill_hung: config.mysql.kill_hung,
         ping_configured: !heartbeat.ping.is_empty(),
         config_digest: config.digest,
+        arbiter_ttl: config.arbiter.as_ref().map(|arbiter| millis(arbiter.ttl)),
     }
 }
 

@@ -11,13 +11,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::act::{gate, lease::Lease, remote, role, store};
+use crate::act::{arbiter, gate, lease::Lease, remote, role, store};
 use crate::config::authkeys::Authkeys;
-use crate::config::{Config, NodeIndex};
+use crate::config::{Config, NodeIndex, fence};
 use crate::control::{self, Answer};
 use crate::core::Core;
 use crate::core::event::{Event, ServerSeen};
-use crate::core::want::Remote;
+use crate::core::want::{ArbiterOrder, Remote};
 use crate::daemon::actors::Actors;
 use crate::daemon::guard::{self, Guarded};
 use crate::daemon::journal::Journal;
@@ -33,12 +33,14 @@ use crate::probe::{lan, server};
 use crate::report::EVENTS;
 use crate::sql::Login;
 use crate::sql::fence::Spare;
-use crate::sys::slot::slot;
+use crate::sys::slot::{Writer, slot};
 use crate::sys::{clock, log as syslog, netlink, notify, rt, signal, sysctl, udp::LinkSocket};
 
 const STATE: &str = "/var/lib/mmha";
 const EPOCH: &str = "/var/lib/mmha/epoch";
 const RUNTIME: &str = "/run/mmha";
+/// The arbiter's lease that this run, or the one before, has not given back.
+const ARBITER: &str = "/run/mmha/arbiter";
 const NETLINK: Duration = Duration::from_secs(2);
 /// Threads of ours do little; locked memory counts.
 const STACK: usize = 256 * 1024;
@@ -199,6 +201,7 @@ impl Starter<'_> {
             remote,
             store,
             guard,
+            arbiter: self.arbiter(want.arbiter)?,
             lan: self.lan()?,
             keys: Arc::clone(keys),
             server: Arc::clone(&server),
@@ -298,6 +301,22 @@ impl Starter<'_> {
         };
         let events = self.events();
         self.thread("remote", move || remote::run(&setting, wanted, |seen| events(Event::Remote(seen))))
+    }
+
+    fn arbiter(&self, first: ArbiterOrder) -> Result<Option<Writer<ArbiterOrder>>> {
+        let Some(arbiter) = &self.config.arbiter else { return Ok(None) };
+        let (writer, wanted) = slot(first).map_err(|fault| cannot("make a mailbox", &fault))?;
+        let heartbeat = &self.config.heartbeat;
+        let setting = arbiter::Setting {
+            arbiter: arbiter.clone(),
+            cluster: self.config.cluster.clone(),
+            name: self.config.node(self.me).name.clone(),
+            fence: fence(self.gate_available.then_some(heartbeat.gate), heartbeat.lease),
+            memory: ARBITER.into(),
+        };
+        let events = self.events();
+        self.thread("arbiter", move || arbiter::run(setting, wanted, |turn, seen| events(Event::Arbiter { turn, seen })))?;
+        Ok(Some(writer))
     }
 
     fn lan(&self) -> Result<lan::Lan> {

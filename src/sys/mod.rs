@@ -3,6 +3,7 @@
 pub mod arp;
 pub mod clock;
 pub mod file;
+pub mod http;
 pub mod icmp;
 pub mod log;
 pub mod netlink;

@@ -24,6 +24,7 @@ pub fn limits() -> Limits {
         kill_hung: true,
         ping_configured: true,
         config_digest: 7,
+        arbiter_ttl: None,
     }
 }
 
