@@ -1,6 +1,8 @@
 //! A small deterministic world for two cores: kernel leases, a write gate, servers that replicate, a network that can be cut.
 //! One tick is one millisecond. It checks safety at every tick; it models no packet loss and no clock drift.
 
+#[path = "arbiter.rs"]
+mod arbiter;
 use mmha::core::beat::Beat;
 use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, RemoteSeen, StoreSeen};
 use mmha::core::want::{Remote, Want};
@@ -33,6 +35,8 @@ pub struct World {
     now: u64,
     udp: [bool; 2],
     tcp: bool,
+    arp: bool,
+    arbiter: Option<arbiter::Arbiter>,
     pub gate_works: bool,
     pub fence_works: bool,
     /// Commits wait for the peer's acknowledgement where semi-sync is on.
@@ -49,6 +53,8 @@ impl World {
             now: 100_000,
             udp: [true; 2],
             tcp: true,
+            arp: true,
+            arbiter: None,
             gate_works: true,
             fence_works: true,
             commits_wait: true,
@@ -69,7 +75,8 @@ impl World {
             preferred: at == 0,
         };
         let node = &mut self.nodes[at];
-        let mut core = Core::new(id, limits(), self.now);
+        let limits = Limits { arbiter_ttl: self.arbiter.as_ref().map(|_| arbiter::TTL_MS), ..limits() };
+        let mut core = Core::new(id, limits, self.now);
         core.step(Event::Store(StoreSeen::Saved(node.record)), self.now);
         core.step(Event::Link { carrier: node.carrier }, self.now);
         let left_ms = node.vip_until.saturating_sub(self.now);
@@ -82,6 +89,7 @@ impl World {
         node.done_order = 0;
         node.turn_ms = self.now;
         (node.linked, node.to_save, node.ordered, node.killed) = (None, None, (0, 0), false);
+        self.arbiter.iter_mut().for_each(|arbiter| arbiter.boot(at, false));
     }
 
     pub fn state(&self, at: usize) -> Option<&'static str> {
@@ -139,6 +147,7 @@ impl World {
                 node.powered = true;
                 node.server = Server::Up;
                 self.boot(at);
+                self.arbiter.iter_mut().for_each(|arbiter| arbiter.boot(at, true));
             }
             // The unacknowledged tail is truncated by crash recovery, as MariaDB does with init_rpl_role=SLAVE.
             "kill_server" => node.end_server(),
@@ -152,9 +161,7 @@ impl World {
             "lose_tail" => node.own -= words[1].parse::<u64>().expect("a count"),
             "add_extra" => node.own += words[1].parse::<u64>().expect("a count"),
             "freeze" => node.frozen = true,
-            "thaw" => {
-                node.frozen = false;
-            }
+            "thaw" => node.frozen = false,
             "kill_agent" => node.core = None,
             "start_agent" => self.boot(at),
             "stop" => step(node, Event::Stop, now),
@@ -167,7 +174,9 @@ impl World {
             "cut_udp" => self.udp = [false; 2],
             "cut_udp_from" => self.udp[at] = false,
             "cut_links" => (self.udp, self.tcp) = ([false; 2], false),
-            "mend_links" => (self.udp, self.tcp) = ([true; 2], true),
+            "cut_layer_2" => (self.udp, self.tcp, self.arp) = ([false; 2], false, false),
+            "mend_links" => (self.udp, self.tcp, self.arp) = ([true; 2], true, true),
+            "arbiter" => self.arbiter_act(words),
             other => panic!("no act {other}"),
         }
     }
@@ -282,6 +291,7 @@ impl World {
             None => return,
         };
         self.obey(at, &want);
+        self.ask_arbiter(at, want.arbiter);
         if want.exit {
             self.nodes[at].core = None;
         }
@@ -291,7 +301,7 @@ impl World {
         let (now, peer_vip) = (self.now, self.nodes[1 - at].vip_until);
         let reach = self.lan_up();
         let peer_up = self.nodes[1 - at].powered && self.nodes[1 - at].server == Server::Up && self.nodes[1 - at].carrier;
-        let tcp = self.tcp;
+        let (tcp, arp) = (self.tcp, self.arp);
         let node = &mut self.nodes[at];
         let (carrier, ping) = (node.carrier, node.ping);
         if node.linked.is_none_or(|(told, at)| told != carrier || now >= at + 250) {
@@ -311,7 +321,7 @@ impl World {
         }
         if want.probe && carrier && now >= node.probed_ms + 50 {
             node.probed_ms = now;
-            let event = if reach && peer_vip > now { Event::VipClaimed { mac: [2, 0, 0, 0, 0, 9] } } else { Event::ProbeSent };
+            let event = if reach && arp && peer_vip > now { Event::VipClaimed { mac: [2, 0, 0, 0, 0, 9] } } else { Event::ProbeSent };
             step(node, event, now);
         }
         if want.remote != Remote::No && now >= node.told_remote_ms + 500 {
