@@ -33,6 +33,7 @@ impl Core {
         set(Fact::EpochOk, belief.record_known && belief.store_error.is_none());
         set(Fact::EpochSaved, belief.record_known && belief.record == belief.want_record);
         set(Fact::IntentOver, belief.claims_since.is_some_and(|since| self.since(since) >= 2 * self.limits.keepalive));
+        set(Fact::ArbiterOk, self.arbiter_ok());
         set(Fact::OpStop, belief.stop);
         set(Fact::OpSwitch, belief.switch);
         set(Fact::OpForce, belief.force);

@@ -65,6 +65,7 @@ facts! {
     EpochOk "epoch.ok",                 // the epoch file was read and can be written
     EpochSaved "epoch.saved",           // what this state needs on disk is there
     IntentOver "intent.over",           // my claim by silence has been announced for two keepalives
+    ArbiterOk "arbiter.ok",             // no arbiter, or its lease proves that the peer cannot claim, or (while I hold) a fresh echo does
     OpStop "op.stop",
     OpSwitch "op.switch",
     OpForce "op.force",

@@ -1,6 +1,7 @@
 //! The pure decision core: what we believe (`belief`), the named booleans it amounts to (`assess`), the table (`rules`) and
 //! what must hold in each state (`wants`). No sockets, files, clocks, logs, threads, SQL or randomness; it cannot fail.
 
+mod arbiter;
 mod assess;
 pub mod beat;
 mod belief;
@@ -61,6 +62,8 @@ pub struct Limits {
     pub flap_count: usize,
     pub flap_window: Ms,
     pub config_digest: u64,
+    /// How long the arbiter's lease lasts; `None`: there is no arbiter.
+    pub arbiter_ttl: Option<Ms>,
 }
 
 /// One firing of a rule that changed the state or the reason for staying.
@@ -147,7 +150,9 @@ impl Core {
             (true, false) => (100, 20),
             (false, _) => (200, 10),
         };
-        self.belief.now + (self.limits.deadtime / part).clamp(2, most)
+        let next = self.belief.now + (self.limits.deadtime / part).clamp(2, most);
+        let limit = self.want().hold_until_ms;
+        if limit > self.belief.now { next.min(limit) } else { next }
     }
 
     pub fn want(&self) -> &Want {
@@ -315,6 +320,14 @@ impl View<'_> {
     /// Own transactions that the leader lacks.
     pub fn extra(&self) -> History {
         self.core.raw_extra()
+    }
+    /// What the arbiter's thread last found out; `None`: nothing yet, or there is no arbiter.
+    pub fn arbiter(&self) -> Option<&event::ArbiterSeen> {
+        self.core.belief.arbiter.as_ref()
+    }
+    /// How long this node may still believe in the arbiter's lease.
+    pub fn arbiter_left_ms(&self) -> Option<Ms> {
+        self.core.belief.arbiter_until_ms.checked_sub(self.core.belief.now).filter(|left| *left > 0)
     }
     pub fn ping_ok(&self) -> bool {
         self.core.ping_answers()

@@ -31,6 +31,7 @@ impl World {
                     merge,
                     ..Node::new()
                 };
+                self.arbiter.iter_mut().for_each(|arbiter| arbiter.boot(at, true));
             }
             // Nothing starts on a box without power, and one that runs is not switched on.
             "start_server" | "hang_server" | "start_agent" | "freeze" if !node.powered => {}
@@ -83,7 +84,9 @@ impl World {
             "mute" => self.mute[at] = true,
             "unmute" => self.mute = [false; 2],
             "cut_links" => (self.udp, self.tcp) = ([false; 2], false),
-            "mend_links" => (self.udp, self.tcp) = ([true; 2], true),
+            "cut_layer_2" => (self.udp, self.tcp, self.arp) = ([false; 2], false, false),
+            "mend_links" => (self.udp, self.tcp, self.arp) = ([true; 2], true, true),
+            "arbiter" => self.arbiter_act(words),
             other => panic!("no act {other}"),
         }
     }

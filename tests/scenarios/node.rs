@@ -30,6 +30,7 @@ pub fn limits() -> Limits {
         flap_count: 3,
         flap_window: 600_000,
         config_digest: 7,
+        arbiter_ttl: None,
     }
 }
 

@@ -54,7 +54,7 @@ def fenced_before_taken_over(lab):
         box.sh(["systemctl", "restart", "mmha"], 60)
         lab.wait_steady()
     holder.power_off()
-    _sentence(standby, 18, "fence-peer", "ended with 3", "the power switch does not answer")
+    _sentence(standby, 15, "fence-peer", "ended with 3", "the power switch does not answer")
     ensure(not standby.holds_vip(), "taken over from a node that may live")
     (standby.root / "root/fence.works").touch()
     wait_for(lambda: lab.client("SELECT 1").ok, 15, "the survivor to serve once its peer is fenced")
