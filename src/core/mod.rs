@@ -83,6 +83,8 @@ pub struct Core {
 
 /// More steps than this within one instant would mean that the table runs in a circle.
 const MAX_STEPS: usize = 8;
+/// For so long `status` remembers who else claimed the address.
+const STRANGER_MS: Ms = 60_000;
 
 impl Core {
     pub fn new(id: Identity, limits: Limits, now: Ms) -> Core {
@@ -219,7 +221,10 @@ impl Core {
         match to {
             State::Fence => belief.by_request = belief.switch || belief.peer.as_ref().is_some_and(|peer| peer.beat.asks),
             State::Standby | State::Failed | State::Isolated | State::Boot => belief.by_request = false,
-            State::Gate => belief.claim_epoch(self.id.number),
+            State::Gate => {
+                belief.gate_ms = belief.now;
+                belief.claim_epoch(self.id.number);
+            }
             State::Open => {
                 belief.synced = false;
                 belief.by_silence = !belief.consented;
@@ -288,6 +293,12 @@ impl View<'_> {
     /// Since when acknowledged writes exist on this node only.
     pub fn unprotected_ms(&self) -> Option<Ms> {
         self.core.belief.unprotected_since.map(|since| self.core.belief.now.saturating_sub(since))
+    }
+    /// Who else said lately that it has the address, while I hold it.
+    pub fn stranger(&self) -> Option<String> {
+        let belief = &self.core.belief;
+        let (mac, _) = belief.vip_claim.filter(|(_, at)| *at > belief.era_ms && self.core.since(*at) < STRANGER_MS)?;
+        self.holds().then(|| sentence::mac_text(mac))
     }
     pub fn ping_ok(&self) -> bool {
         self.core.ping_answers()

@@ -64,6 +64,7 @@ pub const RULES: &[Rule] = &[
     rule!(29, [Standby], ALWAYS, Standby, "Nobody holds {vip} yet: agreeing with {peer} who takes it ({peer_why})."),
 
     rule!(31, [Gate], &[&[Is(Cut)], &[Not(LinkUp)]], Isolated, "Cut off while gathering proof."),
+    rule!(22, [Gate], &[&[Is(VipTaken), Is(PeerConsents), Not(OpForce)]], Gate, "{peer} does not hold {vip}, but another host, {mac}, answers for it: not taking it. Find that host and remove the address there."),
     rule!(39, [Gate], &[&[Is(PeerConsents), Is(Applied), Is(EpochSaved)]], Open, "{peer} let go and I have everything: taking epoch {epoch}."),
     rule!(30, [Gate], &[&[Is(PeerHeard), Not(PeerConsents)]], Standby, "{peer} is heard again."),
     rule!(37, [Gate], &[&[Not(PeerHeard), Not(Alone), Not(OpForce)]], Standby, "{peer} is silent and has served since I last heard it: it may have what I lack."),
@@ -76,7 +77,7 @@ pub const RULES: &[Rule] = &[
                         &[Not(PeerHeard), Is(VipQuiet), Is(OpForce), Is(EpochSaved), Is(IntentOver)]], Open, "All proof is there: {peer} is gone, taking epoch {epoch}; {risk} at risk."),
     rule!(40, [Gate], ALWAYS, Gate, "Announcing my claim."),
 
-    rule!(41, [Open], &[&[Is(VipAnswered), Not(PeerEcho)]], Release, "{mac} answers for {vip} after all: backing off."),
+    rule!(41, [Open], &[&[Is(VipAnswered), Not(PeerEcho)], &[Is(VipTaken), Not(OpForce)]], Release, "{mac} answers for {vip} after all: backing off."),
     rule!(42, [Open Address], &[&[Is(PeerHolds), Is(PeerEcho)]], Release, "{peer} serves after all."),
     rule!(43, [Open Address], &[&[Is(DbDead)], &[Is(DbHung)]], Release, "My server is {why}: could not open."),
     rule!(44, [Open], &[&[Is(DbRw), Is(EpochSaved)]], Address, "Open for writes; adding {vip}."),

@@ -7,6 +7,7 @@ use crate::core::event::{self, Address, Ms, ServerSeen};
 use crate::core::fact::Fact;
 use crate::core::state::State;
 use crate::core::{Core, View};
+use crate::daemon::limits;
 use crate::daemon::link::Statistics;
 use crate::report::{Agent, Gate, Health, Link, Mysql, Peer, Replication, Status, Thread, Vip};
 use crate::sys::clock;
@@ -131,6 +132,13 @@ fn warnings(core: &Core, around: &Around<'_>) -> Vec<String> {
         format!("{peer} runs with another mmha.toml: make them the same"),
     );
     warn(view.unprotected_ms().is_some_and(|ms| ms > 3_000), "unprotected: acknowledged writes exist on this node only".to_owned());
+    for link in peer_part(&view, around, peer).links.iter().filter(|_| heard && around.links.len() > 1) {
+        let dead = link.heard_ms.is_none_or(|ms| ms > limits::millis(around.config.heartbeat.deadtime));
+        warn(dead, format!("the link {} - {} is dead: no heartbeat of {peer} arrives on it", link.local, link.remote));
+    }
+    if let Some(mac) = view.stranger() {
+        warn(true, format!("another host, {mac}, has announced {} too: find it and remove the address there", around.config.vip.address));
+    }
     warn(!view.ping_ok() && !around.config.heartbeat.ping.is_empty(), "no ping target answers".to_owned());
     let replica = view.sample().and_then(|sample| sample.replica.as_ref());
     warn(

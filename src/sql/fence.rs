@@ -89,7 +89,8 @@ fn fence_and_kill(
 ) -> Result<BTreeSet<u64>, SqlError> {
     let (started, mut killed, mut freed) = (Instant::now(), BTreeSet::new(), false);
     // A server full of clients has one place left for an administrator, and that is taken: the kills make room.
-    let fencer = open_in_time(login, deadline, || kill_once(killer, dialect, login, spare).map(|mut round| killed.append(&mut round.killed)))?;
+    let fencer =
+        open_in_time(login, deadline, || kill_once(killer, dialect, login, spare).map(|mut round| killed.append(&mut round.killed)))?;
     let fencer_id = fencer.connection_id();
     let fence = Job::start("closing to writes", move || fence(fencer, dialect, deadline))?;
     loop {

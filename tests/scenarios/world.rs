@@ -2,7 +2,7 @@
 //! One tick is one millisecond. It checks safety at every tick; it models no packet loss and no clock drift.
 
 use mmha::core::beat::Beat;
-use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, RemoteSeen, StoreSeen};
+use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, StoreSeen};
 use mmha::core::want::{Remote, Want};
 use mmha::core::{Core, Identity};
 
@@ -112,8 +112,20 @@ impl World {
                 let (record, own, applied, session) = (old.record, old.own, old.applied, old.session);
                 let (carrier, ping, slow_ms) = (old.carrier, old.ping, old.slow_ms);
                 let server = Server::Dead;
-                *node =
-                    Node { powered: false, record, own, applied, received: applied, session, carrier, ping, slow_ms, server, receiver: false, ..Node::new() };
+                *node = Node {
+                    powered: false,
+                    record,
+                    own,
+                    applied,
+                    received: applied,
+                    session,
+                    carrier,
+                    ping,
+                    slow_ms,
+                    server,
+                    receiver: false,
+                    ..Node::new()
+                };
             }
             // Nothing starts on a box without power, and one that runs is not switched on.
             "start_server" | "hang_server" | "start_agent" | "freeze" if !node.powered => {}
@@ -137,9 +149,9 @@ impl World {
             "lose_tail" => node.own -= words[1].parse::<u64>().expect("a count"),
             "add_extra" => node.own += words[1].parse::<u64>().expect("a count"),
             "freeze" => node.frozen = true,
-            "thaw" => {
-                node.frozen = false;
-            }
+            "thaw" => node.frozen = false,
+            "stranger_answers" => node.stranger = true,
+            "stranger_gone" => node.stranger = false,
             // Every process stands still, two commits under way; the kernel still takes connections.
             "freeze_box" => (node.frozen, node.server, node.own, node.waiting) = (true, Server::Hung, node.own + 2, node.waiting + 2),
             "thaw_box" => (node.frozen, node.server) = (false, Server::Up),
@@ -155,9 +167,8 @@ impl World {
             "cut_udp" => self.udp = [false; 2],
             "cut_udp_from" => self.udp[at] = false,
             "mute" => self.mute[at] = true,
-            "unmute" => self.mute = [false; 2],
             "cut_links" => (self.udp, self.tcp) = ([false; 2], false),
-            "mend_links" => (self.udp, self.tcp) = ([true; 2], true),
+            "mend_links" => (self.udp, self.tcp, self.mute) = ([true; 2], true, [false; 2]),
             other => panic!("no act {other}"),
         }
     }
@@ -314,7 +325,7 @@ impl World {
         }
         if want.probe && carrier && now >= node.probed_ms + 50 {
             node.probed_ms = now;
-            let event = if reach && mute == [false; 2] && peer_vip > now {
+            let event = if node.stranger || reach && mute == [false; 2] && peer_vip > now {
                 Event::VipClaimed { mac: [2, 0, 0, 0, 0, 9] }
             } else {
                 Event::ProbeSent
@@ -328,19 +339,8 @@ impl World {
     }
 
     fn remote(&mut self, at: usize, want: &Want, reachable: bool) {
-        let mute = self.connects() && self.nodes[1 - at].server == Server::Hung;
-        let seen = match (reachable, want.remote) {
-            (false, Remote::Fence) if mute => RemoteSeen::Mute,
-            (false, _) if mute => RemoteSeen::Up,
-            (false, _) => RemoteSeen::Down,
-            (true, Remote::Fence) if self.fence_works => {
-                self.nodes[1 - at].read_only = true;
-                self.nodes[1 - at].waiting = 0;
-                RemoteSeen::Fenced(self.nodes[1 - at].history(1 - at))
-            }
-            (true, Remote::Fence) => RemoteSeen::Down,
-            (true, _) => RemoteSeen::Up,
-        };
+        let (connects, works) = (self.connects(), self.fence_works);
+        let seen = self.nodes[1 - at].seen_from_afar(1 - at, want.remote, (reachable, connects, works));
         step(&mut self.nodes[at], Event::Remote(seen), self.now);
     }
 
