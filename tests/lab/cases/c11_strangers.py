@@ -12,7 +12,7 @@ from mmhalab.sh import ensure, sh, wait_for
 CROSSOVER = ("198.51.100.1", "198.51.100.2")
 
 
-def with_second_link(lab):
+def _with_second_link(lab):
     """The running pair gets a crossover cable and is told of it."""
     lab.pair()
     net.crossover(CROSSOVER)
@@ -30,7 +30,7 @@ def second_link_keeps_them_together(lab):
     """With a second link: no frame passes between the nodes on the LAN, while both reach the gateway. Without that link both would serve;
     with it nothing moves, status shows the dead link, and writes go on after the copy was given up. Then both links are cut: a takeover
     like any other."""
-    with_second_link(lab)
+    _with_second_link(lab)
     first, _ = lab.boxes
     try:
         def seen(_wall):
