@@ -41,7 +41,7 @@ def second_link_keeps_them_together(lab):
             first.wait_warning("192.0.2.241 - 192.0.2.242 is dead")
 
         between = [f"iifname {a} oifname {b}" for a, b in ((HOLDER, STANDBY), (STANDBY, HOLDER))]
-        one = stays(lab, lambda: net.drop(between), lab.heal, seen)
+        one = stays(lab, lambda: net.drop(between), lab.heal, seen, write_bound=8)
 
         def cut(box):
             net.set_cable(box.name, "down")
@@ -94,8 +94,7 @@ def stranger_appears_while_serving(lab):
     first, _ = lab.pair()
     with Measure(lab) as load:
         with Stranger() as stranger:
-            sh(["nsenter", f"--net={net.netns('stranger')}", "ping", "-c", "1", "-W", "1", net.GATEWAY])
-            net.in_ns("stranger", ["arping", "-U", "-c", "2", "-I", "eth0", net.VIP])
+            net.in_ns("stranger", ["chroot", first.root, "arping", "-U", "-c", "2", "-I", "eth0", net.VIP]).check()
             said = first.wait_warning(stranger.mac)
         gone = time.monotonic()
         load.wait_served_by(HOLDER, gone, 20)
