@@ -186,6 +186,8 @@ impl Core {
         }
         match to {
             State::Release => self.belief.kill_server = self.must_kill_server(),
+            // An agent that was killed instead of thawed finds the same server.
+            State::Standby if from == State::Boot => self.belief.kill_server = self.limits.kill_hung && self.hopeless(),
             State::Standby | State::Isolated => self.belief.kill_server = false,
             _ => {}
         }
