@@ -140,6 +140,9 @@ fn warnings(core: &Core, around: &Around<'_>) -> Vec<String> {
         warn(true, format!("another host, {mac}, has announced {} too: find it and remove the address there", around.config.vip.address));
     }
     warn(!view.ping_ok() && !around.config.heartbeat.ping.is_empty(), "no ping target answers".to_owned());
+    if let Some(ServerSeen::Refuses(text)) = view.server() {
+        warn(true, format!("the server refuses to work: {text}"));
+    }
     let replica = view.sample().and_then(|sample| sample.replica.as_ref());
     warn(
         replica.is_some_and(|replica| !replica.error.is_empty()),

@@ -1,7 +1,7 @@
 //! Watches the own server: its death is an event (the process's descriptor), a hang is a look that did not come back in time.
 
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,8 @@ const WATCHING_MS: Ms = 5;
 const DEATH_MS: Ms = 30;
 /// MySQL's acknowledgement receiver notices only every second that it is to end, and status queries wait for it.
 const SWITCHING: Duration = Duration::from_millis(1_200);
+/// With less room than this where it keeps its data a server can write nothing: each commit fails or waits.
+const LEAST_ROOM: u64 = 1 << 20;
 /// Between attempts to reach a server that is not there.
 const ABSENT_MS: Ms = 100;
 
@@ -43,17 +45,19 @@ pub type Held = Arc<Mutex<Option<Arc<Process>>>>;
 /// The observer thread. `watch` says that every millisecond counts; `version` hears which server it is, once per connection.
 pub fn run(setting: &Setting, mut watch: Reader<bool>, report: impl Fn(ServerSeen), version: impl Fn(String)) {
     let (mut session, mut process, mut died): (Option<Session>, Option<Arc<Process>>, bool) = (None, None, false);
+    let mut disks = Vec::new();
     loop {
         let started = clock::now_ms();
         let fresh = session.is_none();
-        let seen = look(setting, &mut session, process.as_deref(), started);
+        let seen = look(setting, &mut session, process.as_deref(), &disks, started);
         if let Some(session) = session.as_mut().filter(|_| fresh) {
             version(session.version_text().to_owned());
             process = process_of(session).map(Arc::new);
+            disks = disks_of(session);
             *setting.process.lock().unwrap_or_else(PoisonError::into_inner) = process.clone();
             died = false;
         }
-        let alive = matches!(seen, ServerSeen::Ok(_));
+        let alive = matches!(seen, ServerSeen::Ok(_) | ServerSeen::Refuses(_)) && session.is_some();
         let took_ms = clock::now_ms().saturating_sub(started);
         if alive && Duration::from_millis(took_ms) > setting.hang / 4 {
             log::warn!("the server took {took_ms} ms to answer a look; at {} ms it counts as hung", setting.hang.as_millis());
@@ -83,6 +87,20 @@ fn process_of(session: &mut Session) -> Option<Process> {
     matches!(name.as_slice(), b"mariadbd\n" | b"mysqld\n").then_some(process)
 }
 
+/// Where it keeps its data and its binlog.
+fn disks_of(session: &mut Session) -> Vec<PathBuf> {
+    let rows = session.rows("SELECT @@datadir, @@log_bin_basename").unwrap_or_default();
+    let column = |at| rows.first().and_then(|row| row.at(at)).map(PathBuf::from);
+    let binlog = column(1).and_then(|base| base.parent().map(Path::to_path_buf));
+    column(0).into_iter().chain(binlog).collect()
+}
+
+/// A full disk shows in no query: reads go on.
+fn full(disks: &[PathBuf]) -> Option<String> {
+    let full = disks.iter().find(|disk| file::room(disk).is_ok_and(|room| room < LEAST_ROOM))?;
+    Some(format!("no room is left in \"{}\", so it can write nothing: make some", full.display()))
+}
+
 /// Waits for the next look; true = the server's process has died meanwhile.
 fn wait(watch: &mut Reader<bool>, process: Option<&Process>, until: Ms) -> bool {
     let mut fds = vec![watch.as_fd()];
@@ -99,9 +117,9 @@ fn pause_until(watch: &Reader<bool>, until: Ms) {
     let _ = timer::wait_readable(&[watch.as_fd()], until);
 }
 
-fn look(setting: &Setting, kept: &mut Option<Session>, process: Option<&Process>, taken_ms: Ms) -> ServerSeen {
+fn look(setting: &Setting, kept: &mut Option<Session>, process: Option<&Process>, disks: &[PathBuf], taken_ms: Ms) -> ServerSeen {
     for _ in 0..2 {
-        let (task, session) = (setting.clone(), kept.take());
+        let (task, session, disks) = (setting.clone(), kept.take(), disks.to_vec());
         let had_one = session.is_some();
         let patient = clock::now_ms() < setting.patience_until.load(Ordering::Relaxed);
         let limit = if patient { setting.hang + SWITCHING } else { setting.hang };
@@ -111,12 +129,15 @@ fn look(setting: &Setting, kept: &mut Option<Session>, process: Option<&Process>
                 None => Session::open(&task.login)?,
             };
             let seen = observe(&mut session, &task.own_key, &task.peer_key)?;
-            Ok((session, seen))
+            Ok((session, seen, full(&disks)))
         });
         match outcome {
-            Ok((session, seen)) => {
+            Ok((session, seen, full)) => {
                 let family = session.family();
                 *kept = Some(session);
+                if let Some(text) = full {
+                    return ServerSeen::Refuses(text);
+                }
                 return ServerSeen::Ok(Box::new(sample(seen, family, taken_ms)));
             }
             // Killed by an operator, or timed out in the server: a new session tells more.

@@ -18,6 +18,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// How many bytes a user without privileges may still write where `path` lies (statvfs(3)).
+pub fn room(path: &Path) -> io::Result<u64> {
+    let seen = nix::sys::statvfs::statvfs(path)?;
+    Ok(seen.blocks_available().saturating_mul(seen.fragment_size()))
+}
+
 /// The whole file, at most `limit` bytes; a longer one is `FileTooLarge`. A FIFO or device at this place cannot hold us.
 pub fn read_limited(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
