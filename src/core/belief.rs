@@ -48,6 +48,8 @@ pub struct Belief {
     pub ping_ms: Option<Ms>,
     pub vip_claim: Option<([u8; 6], Ms)>,
     pub contest_since: Option<Ms>,
+    /// When the present or last claim began.
+    pub gate_ms: Ms,
     pub probes: u32,
     pub first_probe_ms: Option<Ms>,
     pub last_probe_ms: Ms,
@@ -139,6 +141,7 @@ impl Belief {
             ping_ms: None,
             vip_claim: None,
             contest_since: None,
+            gate_ms: now,
             probes: 0,
             first_probe_ms: None,
             last_probe_ms: 0,

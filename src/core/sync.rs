@@ -120,15 +120,20 @@ impl Core {
     /// sessions would commit them here alone. Crash recovery drops them instead, and the tail is fetched from the survivor.
     pub(super) fn must_kill_server(&self) -> bool {
         let hung = matches!(self.belief.server, Some(ServerSeen::Hung));
-        // Of a server that died since, nothing waits any more, and the one that comes back is well.
-        let answers = matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Refuses(_)));
-        let waiting = answers && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on && s.semi_sync_waiting > 0);
         // What waited when I fell asleep may wait still, and if I slept long enough, for a peer that has taken over meanwhile.
         let slept = self.belief.woke.is_some_and(|gap| gap >= self.limits.deadtime);
         let asleep = slept && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on);
+        self.limits.kill_hung && !self.belief.stop && (hung || asleep || self.hopeless())
+    }
+
+    /// Commits wait here for an acknowledgement that cannot come.
+    pub(super) fn hopeless(&self) -> bool {
+        // Of a server that died since, nothing waits any more, and the one that comes back is well.
+        let answers = matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Refuses(_)));
+        let waiting = answers && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on && s.semi_sync_waiting > 0);
         // A peer that claims hears nothing of me, though the last echo is not old yet; one that leads receives from me no more.
         let taken = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.claims || peer.beat.state.holds());
-        self.limits.kill_hung && !self.belief.stop && (hung || asleep || waiting && (!self.peer_echo() || self.peer_late() || taken))
+        waiting && (!self.peer_echo() || self.peer_late() || taken)
     }
 
     pub(super) fn must_kill_unclosed(&self) -> bool {

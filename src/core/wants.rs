@@ -124,8 +124,9 @@ impl Core {
 
     pub(super) fn probe(&self) -> bool {
         match self.state {
-            State::Standby | State::Gate => self.peer_late(),
-            State::Open => self.belief.by_silence,
+            State::Standby => self.peer_late(),
+            // By consent too: the peer has let go, and whoever answers now is a stranger.
+            State::Gate | State::Open => true,
             _ => false,
         }
     }

@@ -8,6 +8,7 @@ use crate::core::event::{self, Address, ArbiterSeen, Ms, ServerSeen};
 use crate::core::fact::Fact;
 use crate::core::state::State;
 use crate::core::{Core, View};
+use crate::daemon::limits;
 use crate::daemon::link::Statistics;
 use crate::report::{Agent, Arbiter, ArbiterLease, Gate, Health, Link, Mysql, Peer, Quarantine, Replication, Status, Thread, Vip};
 use crate::sys::clock;
@@ -170,6 +171,13 @@ fn warnings(core: &Core, around: &Around<'_>) -> Vec<String> {
         format!("{peer} runs with another mmha.toml: make them the same"),
     );
     warn(view.unprotected_ms().is_some_and(|ms| ms > 3_000), "unprotected: acknowledged writes exist on this node only".to_owned());
+    for link in peer_part(&view, around, peer).links.iter().filter(|_| heard && around.links.len() > 1) {
+        let dead = link.heard_ms.is_none_or(|ms| ms > limits::millis(around.config.heartbeat.deadtime));
+        warn(dead, format!("the link {} - {} is dead: no heartbeat of {peer} arrives on it", link.local, link.remote));
+    }
+    if let Some(mac) = view.stranger() {
+        warn(true, format!("another host, {mac}, has announced {} too: find it and remove the address there", around.config.vip.address));
+    }
     warn(!view.ping_ok() && !around.config.heartbeat.ping.is_empty(), "no ping target answers".to_owned());
     warn(view.has(Fact::Paused), format!("paused for {} min more: nothing moves by itself; `mmha resume` ends that", view.pause_minutes()));
     warn(
@@ -178,6 +186,9 @@ fn warnings(core: &Core, around: &Around<'_>) -> Vec<String> {
     );
     if let Some(text) = arbiter_warning(&view, around, peer) {
         warn(true, text);
+    }
+    if let Some(ServerSeen::Refuses(text)) = view.server() {
+        warn(true, format!("the server refuses to work: {text}"));
     }
     let replica = view.sample().and_then(|sample| sample.replica.as_ref());
     warn(

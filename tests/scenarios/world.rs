@@ -2,7 +2,7 @@
 //! One tick is one millisecond. It checks safety at every tick; it models no packet loss and no clock drift.
 
 use mmha::core::beat::Beat;
-use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, RemoteSeen, StoreSeen};
+use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, StoreSeen};
 use mmha::core::want::{Remote, Want};
 use mmha::core::{Core, Identity, Limits};
 
@@ -262,7 +262,7 @@ impl World {
         }
         if want.probe && carrier && now >= node.probed_ms + 50 {
             node.probed_ms = now;
-            let event = if reach && arp && mute == [false; 2] && peer_vip > now {
+            let event = if node.stranger || reach && arp && mute == [false; 2] && peer_vip > now {
                 Event::VipClaimed { mac: [2, 0, 0, 0, 0, 9] }
             } else {
                 Event::ProbeSent
@@ -276,19 +276,8 @@ impl World {
     }
 
     fn remote(&mut self, at: usize, want: &Want, reachable: bool) {
-        let mute = self.connects() && self.nodes[1 - at].server == Server::Hung;
-        let seen = match (reachable, want.remote) {
-            (false, Remote::Fence) if mute => RemoteSeen::Mute,
-            (false, _) if mute => RemoteSeen::Up,
-            (false, _) => RemoteSeen::Down,
-            (true, Remote::Fence) if self.fence_works => {
-                self.nodes[1 - at].read_only = true;
-                self.nodes[1 - at].waiting = 0;
-                RemoteSeen::Fenced(self.nodes[1 - at].history(1 - at))
-            }
-            (true, Remote::Fence) => RemoteSeen::Down,
-            (true, _) => RemoteSeen::Up,
-        };
+        let (connects, works) = (self.connects(), self.fence_works);
+        let seen = self.nodes[1 - at].seen_from_afar(1 - at, want.remote, (reachable, connects, works));
         step(&mut self.nodes[at], Event::Remote(seen), self.now);
     }
 

@@ -31,7 +31,7 @@ def paused_pair_stays(lab):
     wait_for(lambda: standby.sql("SELECT COUNT(*) FROM shop.numbered WHERE writer='paused'") == "1", 20, "the row on the standby")
     wait_for(lambda: holder.status()["replication"]["protected"], 20, "the holder to be protected again")
     holder.power_off()
-    _sentence(standby, 22, "Paused", "mmha resume")
+    _sentence(standby, 68, "Paused", "mmha resume")
     ensure(not standby.holds_vip(), "the address was taken in a pause")
     standby.mmha("resume").check()
     wait_for(lambda: lab.client("SELECT COUNT(*) FROM shop.numbered WHERE writer='paused'").out.strip() == "1", 10, "the survivor to serve")
