@@ -21,7 +21,7 @@ use beat::Beat;
 use belief::Belief;
 use event::{Event, Ms};
 use fact::{Fact, Facts};
-use rules::Rule;
+use rules::{RULES, Rule, Table};
 use state::State;
 use want::Want;
 
@@ -70,6 +70,7 @@ pub struct Decision {
 pub struct Core {
     id: Identity,
     limits: Limits,
+    table: Table,
     belief: Belief,
     state: State,
     entered_ms: Ms,
@@ -86,10 +87,16 @@ const MAX_STEPS: usize = 8;
 
 impl Core {
     pub fn new(id: Identity, limits: Limits, now: Ms) -> Core {
+        Core::with_rules(id, limits, RULES, now)
+    }
+
+    /// Decides by another table: the simulator proves with spoiled ones that it would notice.
+    pub fn with_rules(id: Identity, limits: Limits, rules: &'static [Rule], now: Ms) -> Core {
         let belief = Belief::new(now);
         let mut core = Core {
             id,
             limits,
+            table: Table::new(rules),
             belief,
             state: State::Boot,
             entered_ms: now,
@@ -109,7 +116,7 @@ impl Core {
         self.note(event, now);
         for _ in 0..MAX_STEPS {
             let facts = self.facts();
-            let rule = rules::first_match(self.state, facts);
+            let rule = self.table.first_match(self.state, facts);
             let moved = rule.to != self.state;
             if moved || rule.number != self.rule {
                 self.decide(rule);

@@ -1,7 +1,7 @@
 //! The table as data: well-formed, total, every rule reachable, every state with a way out, and the invariants of SAFETY C.
 
 use super::fact::{Fact, Facts};
-use super::rules::{Lit, RULES, Rule, first_match, holds};
+use super::rules::{Lit, RULES, Rule, Table, holds};
 use super::state::State;
 
 fn rules_of(state: State) -> Vec<&'static Rule> {
@@ -24,14 +24,14 @@ fn read_by(state: State) -> Vec<Fact> {
 
 /// Calls `look` with every combination of the facts that the state's rules read.
 fn for_all_facts(state: State, mut look: impl FnMut(Facts, &'static Rule)) {
-    let read = read_by(state);
+    let (read, table) = (read_by(state), Table::new(RULES));
     assert!(read.len() <= 22, "{} reads {} facts: too many to enumerate", state.name(), read.len());
     for combination in 0u32..1 << read.len() {
         let mut facts = Facts::default();
         for (at, fact) in read.iter().enumerate() {
             facts.set(*fact, combination & (1 << at) != 0);
         }
-        look(facts, first_match(state, facts));
+        look(facts, table.first_match(state, facts));
     }
 }
 
