@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Core;
+use super::calm::Age;
 use super::event::{Address, Gate, Ms, RemoteSeen, Sample, ServerSeen};
 use super::fact::{Fact, Facts};
 use super::history::History;
@@ -114,12 +115,13 @@ impl Core {
         facts.set(Fact::DbClosed, closed || (self.limits.both_write && self.sample().is_some()));
         facts.set(Fact::Applied, self.applied());
         let patience = if belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving) { EXTRA_PATIENCE_MS } else { 0 };
-        facts.set(Fact::Agrees, self.compared().is_some() && self.raw_extra().is_empty());
-        facts.set(Fact::Extra, !self.raw_extra().is_empty() && belief.extra_since.is_some_and(|since| self.since(since) >= patience));
+        let extra = self.has_extra();
+        facts.set(Fact::Agrees, extra == Some(false));
+        facts.set(Fact::Extra, extra == Some(true) && belief.extra_since.is_some_and(|since| self.since(since) >= patience));
     }
 
-    pub(super) fn since(&self, then: Ms) -> Ms {
-        self.belief.now.saturating_sub(then)
+    pub(super) fn since(&self, then: Ms) -> Age<'_> {
+        Age { then, now: self.belief.now, next: &self.belief.next }
     }
 
     /// The pair's deadtime: the larger of both nodes', and never before the peer's announced gate has ended (SAFETY A10, B9).
@@ -160,7 +162,7 @@ impl Core {
         let (Some(theirs), Some(closed), Some(sample)) = (theirs, closed, &self.belief.sample) else {
             return self.limits.both_write;
         };
-        self.peer_echo() && theirs.contains(&closed.only(&sample.server_key))
+        self.peer_echo() && theirs.contains_of(closed, &sample.server_key)
     }
 
     pub(super) fn ping_answers(&self) -> bool {
@@ -179,8 +181,8 @@ impl Core {
     /// By all the proof so far the VIP will be mine as soon as the deadtime is over: to be announced (SAFETY B8).
     pub(super) fn claims(&self) -> bool {
         let belief = &self.belief;
-        let silent = belief.peer.as_ref().map_or(self.since(belief.started_ms), |peer| self.since(peer.heard_ms));
-        let soon = silent + 2 * self.limits.keepalive >= self.deadtime();
+        let silent = self.since(belief.peer.as_ref().map_or(belief.started_ms, |peer| peer.heard_ms));
+        let soon = silent >= self.deadtime().saturating_sub(2 * self.limits.keepalive);
         let unanswered = belief.first_probe_ms.is_some() && belief.probes >= QUIET_PROBES / 2 && belief.probing;
         let may = belief.alone || belief.force;
         matches!(self.state, State::Standby | State::Gate) && soon && unanswered && may && !self.cut()
@@ -235,12 +237,17 @@ impl Core {
 
     /// Own transactions that the leader of the pair lacks.
     pub(super) fn raw_extra(&self) -> History {
-        self.compared().map(|(mine, theirs)| mine.minus(&theirs)).unwrap_or_default()
+        self.compared().map(|(sample, theirs)| sample.history.only(&sample.server_key).minus(theirs)).unwrap_or_default()
     }
 
-    /// Own transactions that this server has lost and the leader still has.
-    pub(super) fn lost_tail(&self) -> History {
-        self.compared().map(|(mine, theirs)| theirs.minus(&mine)).unwrap_or_default()
+    /// Whether there are any; `None` while they cannot be compared.
+    pub(super) fn has_extra(&self) -> Option<bool> {
+        self.compared().map(|(sample, theirs)| !theirs.contains_of(&sample.history, &sample.server_key))
+    }
+
+    /// This server has lost own transactions that the leader still has.
+    pub(super) fn has_lost_tail(&self) -> bool {
+        self.compared().is_some_and(|(sample, theirs)| !sample.history.contains_of(theirs, &sample.server_key))
     }
 
     /// The peer holds nothing and has granted nothing: what it acknowledged by itself must be here before it may be followed. While its
@@ -251,7 +258,7 @@ impl Core {
             return false;
         }
         match (&peer.beat.history, self.sample()) {
-            (Some(theirs), Some(mine)) if peer.beat.server_ok => !mine.history.contains(&theirs.only(&peer.beat.server_key)),
+            (Some(theirs), Some(mine)) if peer.beat.server_ok => !mine.history.contains_of(theirs, &peer.beat.server_key),
             _ => !(self.belief.alone || self.belief.record.holder && self.belief.record.epoch >= peer.beat.epoch),
         }
     }
@@ -260,15 +267,15 @@ impl Core {
         self.sample().is_some_and(|sample| !sample.history.contains(&self.belief.own_mark))
     }
 
-    /// My own writes as I have them and as the leader has them; `None` while there is no leader or either is not known.
-    fn compared(&self) -> Option<(History, History)> {
+    /// What I have and what the leader has; `None` while there is no leader or either is not known.
+    fn compared(&self) -> Option<(&Sample, &History)> {
         if self.limits.both_write || self.state.holds() || !self.peer_echo() || !self.read_only() {
             return None;
         }
         let (sample, peer) = (self.sample()?, self.belief.peer.as_ref()?);
         let theirs = peer.beat.history.as_ref()?;
         let leads = peer.beat.state.holds() || self.diverged_behind();
-        leads.then(|| (sample.history.only(&sample.server_key), theirs.only(&sample.server_key)))
+        leads.then_some((sample, theirs))
     }
 
     /// Nobody holds, both have what the other lacks, and the peer held the later epoch.
@@ -343,25 +350,25 @@ impl Core {
     pub(super) fn not_ready_why(&self) -> Option<&'static str> {
         let belief = &self.belief;
         let replica = self.sample().and_then(|sample| sample.replica.as_ref());
-        let reasons = [
-            (belief.stop, "it is stopping"),
-            (self.state.holds(), "it serves"),
-            (matches!(self.state, State::Boot), "it has just started"),
-            (matches!(self.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),
-            (matches!(self.state, State::Isolated), "it is cut off"),
-            (!matches!(belief.server, Some(ServerSeen::Ok(_))), "its server does not work"),
-            (!matches!(self.state, State::Standby | State::Gate), "it is not standby"),
-            (belief.carrier != Some(true), "its interface has no carrier"),
-            (!belief.record_known || belief.store_error.is_some(), "its epoch file cannot be used"),
-            (!self.read_only(), "its server is not confirmed read-only"),
-            (self.sample().is_none(), "its server has not been looked at in this state"),
-            (replica.is_none(), "replication is not set up on it"),
-            (!replica.is_some_and(|replica| replica.applier_running) && !self.applied(), "its applier does not run"),
-            (!self.raw_extra().is_empty(), "it has transactions the writer lacks"),
-            (self.behind_peer(), "it lacks transactions of its peer, or cannot know"),
-            (self.lacks_own_history(), "it has lost transactions of its own that its peer has"),
-            (!self.lost_tail().is_empty(), "it is fetching back transactions it had lost"),
+        let reasons: [(&dyn Fn() -> bool, &str); 17] = [
+            (&|| belief.stop, "it is stopping"),
+            (&|| self.state.holds(), "it serves"),
+            (&|| matches!(self.state, State::Boot), "it has just started"),
+            (&|| matches!(self.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),
+            (&|| matches!(self.state, State::Isolated), "it is cut off"),
+            (&|| !matches!(belief.server, Some(ServerSeen::Ok(_))), "its server does not work"),
+            (&|| !matches!(self.state, State::Standby | State::Gate), "it is not standby"),
+            (&|| belief.carrier != Some(true), "its interface has no carrier"),
+            (&|| !belief.record_known || belief.store_error.is_some(), "its epoch file cannot be used"),
+            (&|| !self.read_only(), "its server is not confirmed read-only"),
+            (&|| self.sample().is_none(), "its server has not been looked at in this state"),
+            (&|| replica.is_none(), "replication is not set up on it"),
+            (&|| !replica.is_some_and(|replica| replica.applier_running) && !self.applied(), "its applier does not run"),
+            (&|| self.has_extra() == Some(true), "it has transactions the writer lacks"),
+            (&|| self.behind_peer(), "it lacks transactions of its peer, or cannot know"),
+            (&|| self.lacks_own_history(), "it has lost transactions of its own that its peer has"),
+            (&|| self.has_lost_tail(), "it is fetching back transactions it had lost"),
         ];
-        reasons.into_iter().find(|(holds, _)| *holds).map(|(_, why)| why)
+        reasons.into_iter().find(|(holds, _)| holds()).map(|(_, why)| why)
     }
 }

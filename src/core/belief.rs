@@ -1,5 +1,7 @@
 //! What we believe and how fresh it is. Only bookkeeping: no decision is taken here.
 
+use std::cell::Cell;
+
 use super::Core;
 use super::beat::Beat;
 use super::event::{Address, Event, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
@@ -24,6 +26,8 @@ pub struct Peer {
 #[derive(Debug)]
 pub struct Belief {
     pub now: Ms,
+    /// When the next comparison of an age with a limit comes out differently, by all that were made since the last event.
+    pub next: Cell<Ms>,
     pub started_ms: Ms,
     /// The last change between holding and not holding: older looks at a server prove nothing about now.
     pub era_ms: Ms,
@@ -103,6 +107,7 @@ impl Belief {
     pub fn new(now: Ms) -> Belief {
         Belief {
             now,
+            next: Cell::new(0),
             started_ms: now,
             era_ms: now,
             era_order: 0,
@@ -183,8 +188,8 @@ impl Core {
     }
 
     pub(super) fn note(&mut self, event: Event, now: Ms) {
-        self.belief.now = now.max(self.belief.now);
-        let now = self.belief.now;
+        self.belief.now = now;
+        self.belief.next.set(Ms::MAX);
         match event {
             Event::Tick => {}
             Event::Woke { gap_ms } => self.note_woke(gap_ms),
@@ -323,7 +328,7 @@ impl Core {
         };
         // An operator's risk is about what was seen then, not about whatever comes later.
         self.belief.force &= self.since(self.belief.forced_ms) < FORCE_MS;
-        let extra = !self.raw_extra().is_empty();
+        let extra = self.has_extra() == Some(true);
         self.belief.extra_since = if extra { self.belief.extra_since.or(Some(self.belief.now)) } else { None };
         let belief = &mut self.belief;
         let newer = belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.epoch > belief.record.epoch);

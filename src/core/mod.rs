@@ -4,6 +4,7 @@
 mod assess;
 pub mod beat;
 mod belief;
+mod calm;
 pub mod event;
 pub mod fact;
 pub mod history;
@@ -19,6 +20,7 @@ mod tests;
 
 use beat::Beat;
 use belief::Belief;
+use calm::Calm;
 use event::{Event, Ms};
 use fact::{Fact, Facts};
 use rules::{RULES, Rule, Table};
@@ -77,7 +79,8 @@ pub struct Core {
     order: u64,
     rule: u16,
     sentence: String,
-    said: Option<Beat>,
+    facts: Facts,
+    calm: Calm,
     want: Option<Want>,
     decisions: Vec<Decision>,
 }
@@ -103,7 +106,8 @@ impl Core {
             order: 1,
             rule: 0,
             sentence: String::new(),
-            said: None,
+            facts: Facts::default(),
+            calm: Calm::default(),
             want: None,
             decisions: Vec::new(),
         };
@@ -113,10 +117,17 @@ impl Core {
 
     /// Takes one event at time `now` (never earlier than before) and follows the table until it rests.
     pub fn step(&mut self, event: Event, now: Ms) {
+        let now = now.max(self.belief.now);
+        if self.is_no_news(&event, now) {
+            self.refresh(event, now);
+            debug_assert_eq!(self.facts(), self.facts, "a fact has changed without news");
+            return;
+        }
+        let (heading, before, decided) = (self.heading(&event), self.facts, self.decisions.len());
         self.note(event, now);
         for _ in 0..MAX_STEPS {
-            let facts = self.facts();
-            let rule = self.table.first_match(self.state, facts);
+            self.facts = self.facts();
+            let rule = self.table.first_match(self.state, self.facts);
             let moved = rule.to != self.state;
             if moved || rule.number != self.rule {
                 self.decide(rule);
@@ -125,26 +136,15 @@ impl Core {
                 break;
             }
         }
-        self.refresh_want();
+        let more = self.refresh_want();
+        self.settle(heading, more || self.facts != before || self.decisions.len() != decided);
     }
 
     /// The configuration was read again: policy may change while running, timing may not (SAFETY A10).
     pub fn retune(&mut self, auto_failback: bool, failback_delay: Ms) {
         self.limits.auto_failback = auto_failback;
         self.limits.failback_delay = failback_delay;
-    }
-
-    /// When `step` must be called again even if nothing happens: seldom while the peer is fresh and nothing moves.
-    pub fn deadline(&self) -> Ms {
-        let calm =
-            matches!(self.state, State::Active | State::Standby | State::Failed | State::Isolated | State::Quarantined | State::Boot);
-        let fresh = self.belief.peer.as_ref().is_some_and(|peer| self.since(peer.heard_ms) < self.limits.warntime);
-        let (part, most) = match (calm, fresh) {
-            (true, true) => (10, 200),
-            (true, false) => (100, 20),
-            (false, _) => (200, 10),
-        };
-        self.belief.now + (self.limits.deadtime / part).clamp(2, most)
+        self.disturb();
     }
 
     pub fn want(&self) -> &Want {

@@ -86,7 +86,7 @@ impl Core {
         let serving = matches!(self.state, State::Open | State::Address | State::Active);
         let receiving = self.peer_echo() && self.belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving);
         let deaf = self.belief.peer.as_ref().and_then(|peer| peer.deaf_since);
-        let deaf_long = deaf.is_some_and(|since| self.belief.now.saturating_sub(since) >= self.limits.deadtime / 2);
+        let deaf_long = deaf.is_some_and(|since| self.since(since) >= self.limits.deadtime / 2);
         // Acknowledgements may still flow where heartbeats do not: only a replica that is gone, or commits that wait, end it.
         let moved = self.since(self.belief.flowed_ms) < self.limits.deadtime / 2;
         let flows = moved && self.belief.sample.as_ref().is_some_and(|s| s.semi_sync_active);

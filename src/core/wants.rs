@@ -2,6 +2,7 @@
 
 use super::Core;
 use super::beat::Beat;
+use super::calm::asks_for_more;
 use super::event::{Gate, ServerSeen};
 use super::fact::{Fact, Facts};
 use super::history::History;
@@ -14,13 +15,19 @@ const ASKING_MS: super::event::Ms = 5_000;
 const ADDRESS_LATE_MS: super::event::Ms = 1_300;
 
 impl Core {
-    pub(super) fn refresh_want(&mut self) {
+    /// Whether anything but what is said to the peer is wanted otherwise than before.
+    pub(super) fn refresh_want(&mut self) -> bool {
+        let (before, decided_by) = ((self.belief.refused, self.belief.stance_version), self.facts);
         self.note_refusal();
         let say = self.say();
-        let facts = self.facts();
+        // Only these two can have changed since the rules were asked.
+        if before != (self.belief.refused, self.belief.stance_version) {
+            self.facts = self.facts();
+        }
+        let facts = self.facts;
         self.belief.consented = facts.has(Fact::PeerConsents);
         let receiver = self.receiver();
-        self.want = Some(Want {
+        let want = Want {
             order: self.order,
             vip: self.vip(facts),
             gate: self.gate(facts),
@@ -35,7 +42,10 @@ impl Core {
             save: self.belief.record_known.then_some(self.belief.want_record),
             say,
             exit: self.state == State::Stopped,
-        });
+        };
+        let more = self.want.as_ref().is_none_or(|old| asks_for_more(old, &want)) || facts != decided_by;
+        self.want = Some(want);
+        more
     }
 
     /// A grant that this node cannot use is declined for good, so that the peer may go on (SAFETY A3).
@@ -103,8 +113,8 @@ impl Core {
             return if agree && !peer.beat.state.holds() { Receiver::On } else { Receiver::Keep };
         }
         let follows = self.state == State::Standby && peer.beat.state == State::Active && self.read_only();
-        match follows && self.raw_extra().is_empty() {
-            true if !self.lost_tail().is_empty() => Receiver::Recover,
+        match follows && self.has_extra() != Some(true) {
+            true if self.has_lost_tail() => Receiver::Recover,
             true if self.stalled() => Receiver::Restart,
             true => Receiver::On,
             false => Receiver::Keep,
@@ -199,7 +209,7 @@ impl Core {
 
     /// The version moves when anything but itself changed; my stance counts from the first version that says it.
     fn number_beat(&mut self, beat: &mut Beat) {
-        let last = self.said.as_ref();
+        let last = self.want.as_ref().map(|want| &want.say);
         let version = last.map_or(1, |said| said.version);
         beat.version = version;
         if last == Some(beat) {
@@ -213,7 +223,6 @@ impl Core {
         } else if !mine {
             self.belief.stance_version = u64::MAX;
         }
-        self.said = Some(beat.clone());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use mmha::core::event::Event;
 
+use crate::check::DAZED_US;
 use crate::node::{Clock, Up};
 use crate::queue::{Job, Us};
 use crate::world::World;
@@ -34,7 +35,7 @@ impl World {
             "go_on" => {
                 if std::mem::take(&mut node.paused) {
                     node.clock.go_on(now);
-                    node.dazed_since = Some(now);
+                    node.dazed_until = now + DAZED_US;
                 }
                 node.asleep = false;
                 self.wake(at);
@@ -57,7 +58,7 @@ impl World {
         self.end_server(at);
         let node = &mut self.nodes[at];
         (node.vip_until, node.gate_until, node.vip_renewed) = (0, 0, 0);
-        (node.paused, node.asleep, node.forced, node.dazed_since) = (false, false, false, None);
+        (node.paused, node.asleep, node.forced, node.dazed_until) = (false, false, false, 0);
         node.waiting.clear();
         self.unplug(at);
     }

@@ -16,7 +16,7 @@ impl Chance {
     }
 
     pub fn below(&mut self, limit: u64) -> u64 {
-        (self.next() * limit) >> 32
+        ((u128::from(self.next()) * u128::from(limit)) >> 32) as u64
     }
 
     /// From `least` to `most`, both included.

@@ -7,8 +7,10 @@ use mmha::core::event::Sample;
 use crate::queue::Us;
 use crate::world::World;
 
-/// A box that its hypervisor paused may believe itself the holder until it hears the other, which takes a heartbeat and its way.
-const DAZED_US: Us = 2_000_000;
+/// A box that its hypervisor paused may believe itself the holder until it hears the other, which takes a heartbeat and its way, and for as
+/// long as it then needs to let go.
+pub const DAZED_US: Us = 2_000_000;
+pub const LETTING_GO_US: Us = 50_000;
 
 #[derive(Default)]
 pub struct Watch {
@@ -71,7 +73,7 @@ impl World {
             return;
         }
         // No clock of the guest sees a pause by its hypervisor; with semi-sync nothing is acknowledged in that time all the same.
-        let dazed = |at: usize| self.nodes[at].dazed_since.is_some_and(|since| now - since < DAZED_US);
+        let dazed = |at: usize| now < self.nodes[at].dazed_until;
         let excused = dazed(0) || dazed(1);
         if writers && !(excused && !self.set.limits.lossless) {
             self.watch.fail(format!("two nodes can acknowledge a write, {}", self.states()));

@@ -7,6 +7,7 @@ use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen};
 use mmha::core::want::Hold;
 use mmha::peer::session::Verdict;
 
+use crate::check::LETTING_GO_US;
 use crate::node::Datagram;
 use crate::queue::{Job, Us};
 use crate::world::World;
@@ -209,7 +210,7 @@ impl World {
             echo_sent_ms: proof.echo_sent_us.map(|sent| sent / 1000),
             echo_version: proof.echo_version,
         };
-        self.nodes[at].dazed_since = None;
+        self.nodes[at].dazed_until = self.nodes[at].dazed_until.min(self.now + LETTING_GO_US);
         self.post(at, Event::Beat(heard));
         if new_session {
             self.hurry(at);

@@ -249,8 +249,8 @@ pub struct Node {
     pub vip_renewed: Us,
     pub vip_broken: bool,
     pub no_recover: bool,
-    /// Runs again, and has heard nobody yet.
-    pub dazed_since: Option<Us>,
+    /// Runs again after a pause that its clock has not seen.
+    pub dazed_until: Us,
     /// The first order to open the server that an operator forced, if any.
     pub forced: bool,
     pub waiting: Vec<Due>,
@@ -278,7 +278,7 @@ impl Node {
             vip_renewed: 0,
             vip_broken: false,
             no_recover: false,
-            dazed_since: None,
+            dazed_until: 0,
             forced: false,
             waiting: Vec::new(),
         }
