@@ -227,7 +227,9 @@ impl Core {
         let alive = matches!(self.belief.server, Some(ServerSeen::Ok(_)));
         let applier = sample.replica.as_ref().is_some_and(|replica| replica.applier_running) || sample.history.contains(&self.belief.mark);
         let all = sample.history.contains(&self.belief.mark) && sample.history.contains(&self.belief.own_mark);
-        alive && sample.taken_ms >= silent_since && applier && all
+        // A claim rests on a look that was taken since: what came in the last moment, acknowledged, must be in it.
+        let claimed = if self.state == State::Gate { self.entered_ms } else { 0 };
+        alive && sample.taken_ms >= silent_since.max(claimed) && applier && all
     }
 
     /// Close enough to start a handover: the rest is applied while it drains.
@@ -255,6 +257,10 @@ impl Core {
     fn behind_peer(&self) -> bool {
         let Some(peer) = self.belief.peer.as_ref().filter(|_| self.peer_heard() && !self.limits.both_write) else { return false };
         if peer.beat.state.holds() || peer.beat.state == State::Granted || self.belief.force {
+            return false;
+        }
+        // It has been compared with a later holder than it was, and put aside.
+        if peer.beat.state == State::Quarantined && self.belief.record.epoch > peer.beat.epoch {
             return false;
         }
         match (&peer.beat.history, self.sample()) {

@@ -83,6 +83,11 @@ pub struct Belief {
     pub flowed_ms: Ms,
     /// At my last good look at the server everything acknowledged was at the peer too.
     pub synced: bool,
+    /// What may have been acknowledged before commits began to wait for the peer.
+    pub alone_until: Option<History>,
+    /// My server has ended while I followed the peer, and has not yet caught up with what the peer had then.
+    pub torn: bool,
+    pub torn_until: Option<History>,
     /// The writer has transactions that have not reached me; how many have, and when the last did.
     pub missing: bool,
     pub got: u64,
@@ -149,6 +154,9 @@ impl Belief {
             acknowledged: 0,
             flowed_ms: now,
             synced: false,
+            alone_until: None,
+            torn: false,
+            torn_until: None,
             missing: false,
             got: 0,
             got_ms: now,
@@ -277,6 +285,8 @@ impl Core {
             self.note_flow(sample);
             self.belief.sample = Some((**sample).clone());
             self.note_synced();
+        } else if seen == ServerSeen::Dead {
+            self.note_torn();
         }
         self.belief.server = Some(seen);
     }

@@ -127,7 +127,7 @@ impl Core {
         let belief = &self.belief;
         let silent_since = belief.peer.as_ref().map_or(0, |peer| peer.heard_ms);
         let (Some(ServerSeen::Ok(old)), ServerSeen::Ok(new)) = (&belief.server, seen) else { return belief.server.as_ref() == Some(seen) };
-        let young = old.taken_ms >= belief.era_ms && old.taken_ms > belief.closed_ms;
+        let young = old.taken_ms >= belief.era_ms.max(self.entered_ms) && old.taken_ms > belief.closed_ms && new.taken_ms >= old.taken_ms;
         let counts = self.peer_heard() || old.taken_ms >= silent_since;
         young && counts && belief.mark_before == belief.mark && same_but_for_time(old, new)
     }

@@ -228,7 +228,7 @@ impl Core {
             State::Standby | State::Failed | State::Isolated | State::Boot => belief.by_request = false,
             State::Gate => belief.claim_epoch(self.id.number),
             State::Open => {
-                belief.synced = false;
+                (belief.synced, belief.alone_until, belief.torn) = (false, None, false);
                 belief.by_silence = !belief.consented;
                 belief.by_request = belief.consented && belief.peer.as_ref().is_some_and(|peer| peer.beat.by_request);
             }

@@ -1,7 +1,8 @@
 //! Whether the other node has what was acknowledged here, and whether I have what was acknowledged there. Only bookkeeping.
 
 use super::Core;
-use super::event::{Ms, Sample};
+use super::beat::Beat;
+use super::event::{Ms, Sample, ServerSeen};
 use super::state::State;
 
 /// A receiver that says it is connected and brings nothing for so long, while the writer is ahead, is none.
@@ -31,9 +32,14 @@ impl Core {
 
     /// Whether I could go on alone, judged while the peer still speaks.
     pub(super) fn note_sync(&mut self) {
+        if self.belief.torn {
+            self.mend_torn();
+        }
         let Some(peer) = &self.belief.peer else { return };
         let sample = self.belief.sample.as_ref();
-        if self.state.holds() {
+        if self.belief.torn && !self.state.holds() {
+            self.belief.alone = false;
+        } else if self.state.holds() {
             self.belief.alone = true;
         } else if peer.beat.state.holds() {
             // A server that is down acknowledges nothing: what held when it went still holds.
@@ -57,7 +63,34 @@ impl Core {
         }
         let follows = belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving && peer.beat.current);
         let waits = belief.semi_sync && sample.semi_sync_on && sample.semi_sync_active;
-        self.belief.synced = if self.limits.lossless { waits } else { follows };
+        if !waits {
+            self.belief.alone_until = None;
+            self.belief.synced = !self.limits.lossless && follows;
+            return;
+        }
+        // What was acknowledged before commits began to wait is at the peer only once the peer says so.
+        let (until, key) = (belief.alone_until.as_ref().unwrap_or(&sample.history), &sample.server_key);
+        let has = |beat: &Beat| beat.history.as_ref().map_or(beat.current, |theirs| theirs.contains_of(until, key));
+        let synced = belief.synced || self.peer_heard() && belief.peer.as_ref().is_some_and(|peer| has(&peer.beat));
+        let until = until.clone();
+        self.belief.synced = if self.limits.lossless { synced } else { follows };
+        self.belief.alone_until = Some(until);
+    }
+
+    /// The server of a node that follows another has ended, and with it perhaps what it had received and not applied: until it has caught up
+    /// with what the peer had by then, it is not in sync, whatever the peer believes.
+    pub(super) fn note_torn(&mut self) {
+        if !self.state.holds() && !self.belief.solo && !self.belief.record.holder {
+            (self.belief.torn, self.belief.torn_until, self.belief.alone) = (true, None, false);
+        }
+    }
+
+    fn mend_torn(&mut self) {
+        let alive = matches!(self.belief.server, Some(ServerSeen::Ok(_)));
+        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.as_ref().map(|history| (history, &peer.beat.server_key)));
+        let (Some((theirs, key)), Some(sample), true) = (theirs, self.belief.sample.as_ref(), alive) else { return };
+        let until = self.belief.torn_until.get_or_insert_with(|| theirs.clone());
+        self.belief.torn = !sample.history.contains_of(until, key);
     }
 
     /// Silent, yet it serves: by now perhaps without waiting for me. Only a stream that it promised to wait for, and that still runs,

@@ -176,7 +176,8 @@ impl Core {
         let holds = self.state.holds();
         let sample = self.sample();
         let replica = sample.and_then(|sample| sample.replica.as_ref());
-        let settled = holds || self.read_only();
+        // A look that began before the server was closed may lack what it took until then.
+        let settled = holds || self.read_only() && (self.limits.both_write || sample.is_some_and(|sample| sample.read_only));
         let mut beat = Beat {
             state: self.state,
             epoch: if holds { self.belief.want_record.epoch.max(self.belief.record.epoch) } else { self.belief.record.epoch },

@@ -207,9 +207,15 @@ impl World {
         }
         let (frozen, now) = (self.nodes[at].frozen, self.now);
         if let Some(agent) = self.nodes[at].agent.as_mut().filter(|_| !frozen) {
-            (agent.turn_at, agent.tick_at, agent.look_at) = (now + 1, now + 100, now + 200);
+            (agent.turn_at, agent.tick_at) = (now + 1, now + 100);
             let life = self.nodes[at].life;
-            for (wait, job) in [(1, Job::Turn), (100, Job::Tick), (200, Job::Look)] {
+            let mut jobs = vec![(1, Job::Turn), (100, Job::Tick)];
+            // Unless it is in the middle of a look.
+            if agent.look_at != 0 {
+                agent.look_at = now + 200;
+                jobs.push((200, Job::Look));
+            }
+            for (wait, job) in jobs {
                 self.queue.push(now + wait, at, life, job);
             }
         }

@@ -1,0 +1,76 @@
+//! Planted bugs: a table of spoiled worlds and how many seeds it takes to find each. And every literal of the decision table removed in turn.
+
+use mmha::core::fact::Fact;
+use mmha::core::rules::{Lit, RULES};
+
+use crate::bugs::{Spoil, without, without_literal, without_rule};
+use crate::story::tell;
+
+type Bug = (&'static str, Spoil);
+
+/// What is planted. Each must be found within the limit of `every_planted_bug_is_found`.
+pub const BUGS: &[Bug] = &[
+    ("rule 35 claims without vip.quiet, rule 33 gone", Spoil::Table(|| spoiled(&[(35, Fact::VipQuiet), (33, Fact::VipQuiet)]))),
+    ("rule 39 and 38 without repl.applied", Spoil::Table(|| spoiled(&[(39, Fact::Applied), (38, Fact::Applied)]))),
+    ("rule 39 without peer.consents", Spoil::Table(|| without(39, Fact::PeerConsents))),
+    ("rule 57 fails back without peer.current", Spoil::Table(|| without(57, Fact::PeerCurrent))),
+    ("no rule 5: a holder that is cut off stays", Spoil::Table(|| without_rule(5))),
+    ("no rule 2: a newer epoch is ignored", Spoil::Table(|| without_rule(2))),
+    ("no rule 1: who stood still goes on", Spoil::Table(|| without_rule(1))),
+    ("rule 28 without may.alone", Spoil::Table(|| spoiled(&[(28, Fact::Alone), (37, Fact::Alone)]))),
+    ("rule 64 grants before the peer has everything", Spoil::Table(|| without(64, Fact::PeerApplied))),
+    ("rule 50 resigns to a peer that is not in sync", Spoil::Table(|| without(50, Fact::PeerSynced))),
+    ("no rule 71: a refusal is not heard", Spoil::Table(|| without_rule(71))),
+    ("the gate never shuts", Spoil::Actuator(|bugs| bugs.gate_never_shuts = true)),
+    ("the lease is renewed by a stuck loop", Spoil::Actuator(|bugs| bugs.stuck_loop_renews = true)),
+    ("standing still is not noticed", Spoil::Actuator(|bugs| bugs.gap_ignored = true)),
+    ("the address stays", Spoil::Actuator(|bugs| bugs.address_stays = true)),
+    ("read-only is reported before it is so", Spoil::Actuator(|bugs| bugs.read_only_unconfirmed = true)),
+    ("the epoch is not written", Spoil::Actuator(|bugs| bugs.epoch_not_saved = true)),
+    ("recordings are believed", Spoil::Actuator(|bugs| bugs.recordings_trusted = true)),
+    ("semi-sync is given up by its timeout", Spoil::Actuator(|bugs| bugs.semi_sync_times_out = true)),
+    ("commits do not wait", Spoil::Actuator(|bugs| bugs.commits_do_not_wait = true)),
+    ("isolation longer than deadtime", Spoil::Limit(|limits| limits.isolation = 4_000)),
+    ("gate longer than deadtime", Spoil::Limit(|limits| limits.gate = 6_000)),
+    ("failback without a pause after a failed one", Spoil::Limit(|limits| limits.failback_delay = 0)),
+];
+
+/// Several literals less.
+fn spoiled(literals: &[(u16, Fact)]) -> &'static [mmha::core::rules::Rule] {
+    let mut rules = RULES.to_vec();
+    for (number, fact) in literals {
+        let source = without(*number, *fact);
+        let changed = source.iter().find(|rule| rule.number == *number).expect("a rule");
+        let place = rules.iter().position(|rule| rule.number == *number).expect("a rule");
+        // A stay rule whose only condition is gone would hold for ever: it goes whole.
+        if changed.when.iter().any(|all| all.is_empty()) {
+            rules.remove(place);
+        } else {
+            rules[place] = *changed;
+        }
+    }
+    Vec::leak(rules)
+}
+
+/// The first seed that notices, and what it says.
+pub fn find(spoil: Spoil, seeds: u64) -> Option<(u64, String)> {
+    (1..=seeds).find_map(|seed| tell(seed, Some(spoil)).fault.map(|fault| (seed, fault)))
+}
+
+/// Every literal of every rule less, one at a time.
+pub fn literals() -> Vec<(String, Spoil)> {
+    let mut all = Vec::new();
+    for rule in RULES {
+        for (number, conjunction) in rule.when.iter().enumerate() {
+            for (at, literal) in conjunction.iter().enumerate() {
+                let name = match literal {
+                    Lit::Is(fact) => fact.text().to_owned(),
+                    Lit::Not(fact) => format!("not {}", fact.text()),
+                };
+                let which = if rule.when.len() > 1 { format!(" ({})", number + 1) } else { String::new() };
+                all.push((format!("rule {:>2}{which}: {name}", rule.number), Spoil::Rules(without_literal(rule.number, number, at))));
+            }
+        }
+    }
+    all
+}
