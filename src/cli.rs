@@ -67,6 +67,33 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Let nothing move for a while, for maintenance; ends by itself
+    Pause {
+        /// How long, at most a day
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = duration_text)]
+        length: Duration,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// End a pause, and release the flap brake
+    Resume {
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Decide about the transactions that quarantine this node; without an option, explain them
+    Rejoin {
+        /// Let the other node have them, if no row was changed on both
+        #[arg(long, conflicts_with = "discard")]
+        merge: bool,
+        /// Give them up: say how this node is filled anew
+        #[arg(long)]
+        discard: bool,
+        /// Compare and tell; change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// The server settings this pair needs
     Mycnf {
         #[command(subcommand)]
@@ -224,6 +251,17 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Switchover { to, force, dry_run } => {
             let (config, me) = here()?;
             cmd::switchover::run(&config, me, &cmd::switchover::Options { to, force, dry_run })
+        }
+        Command::Pause { length, dry_run } => cmd::pause::pause(length, dry_run),
+        Command::Resume { dry_run } => cmd::pause::resume(dry_run),
+        Command::Rejoin { merge, discard, dry_run } => {
+            let (config, me) = here()?;
+            let way = match (merge, discard) {
+                (true, _) => cmd::rejoin::Way::Merge,
+                (_, true) => cmd::rejoin::Way::Discard,
+                _ => cmd::rejoin::Way::Explain,
+            };
+            cmd::rejoin::run(&config, me, &cmd::rejoin::Options { way, dry_run })
         }
         Command::Mycnf { action } => {
             let (config, me) = here()?;

@@ -42,6 +42,25 @@ pub enum Request {
         #[serde(default)]
         who: String,
     },
+    /// Nothing moves for so long, at most a day.
+    Pause {
+        minutes: u64,
+        #[serde(default)]
+        who: String,
+    },
+    /// Ends a pause and releases the flap brake, on both nodes.
+    Resume {
+        #[serde(default)]
+        who: String,
+    },
+    /// A quarantined node's extra transactions, as `status` lists them: they may flow (`merge`), or are given up.
+    Rejoin {
+        merge: bool,
+        #[serde(default)]
+        extra: String,
+        #[serde(default)]
+        who: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,6 +218,9 @@ mod tests {
         check(r#"{"command":"switchover"}"#, Some(switchover(None, false)));
         check(r#"{"command":"switchover","to":"db-02","force":true}"#, Some(switchover(Some("db-02"), true)));
         check(r#"{"command":"release"}"#, Some(Request::Release { who: String::new() }));
+        let rejoin = Request::Rejoin { merge: true, extra: "1:15-18".into(), who: String::new() };
+        check(r#"{"command":"rejoin","merge":true,"extra":"1:15-18"}"#, Some(rejoin));
+        check(r#"{"command":"rejoin"}"#, None);
         for bad in ["", "{}", "null", r#"{"command":"reboot"}"#, r#"{"command":"switchover","force":"yes"}"#] {
             check(bad, None);
         }

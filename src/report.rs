@@ -1,12 +1,18 @@
 //! What `mmha status` shows: one struct, printed as JSON or as a short text that can be read at 3 a.m., what is wrong last. Asks nobody and
 //! judges nothing: who fills it in decides what is a warning.
 
+mod quarantine;
+
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+pub use quarantine::Quarantine;
+
 /// The history of decisions, one `Event` per line.
 pub const EVENTS: &str = "/var/lib/mmha/events.jsonl";
+/// Where extra transactions of a quarantined node are saved.
+pub const QUARANTINE: &str = "/var/lib/mmha/quarantine";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -64,6 +70,9 @@ pub struct Status {
     pub peer: Peer,
     pub mysql: Mysql,
     pub replication: Replication,
+    /// Only while the node is quarantined.
+    #[serde(default)]
+    pub quarantine: Option<Quarantine>,
     pub warnings: Vec<String>,
 }
 
@@ -154,6 +163,9 @@ impl Status {
         self.peer.links.iter().for_each(|link| line("  link", link.text()));
         line("server", self.mysql.text());
         line("replication", self.replication.text());
+        if let Some(quarantine) = &self.quarantine {
+            line("quarantine", quarantine.text());
+        }
         let rule = self.rule.map_or_else(String::new, |rule| format!("rule {rule}: "));
         line("last", format!("{rule}{}", self.sentence));
         self.warnings.iter().for_each(|warning| line("warning", warning.clone()));
@@ -301,6 +313,7 @@ pub mod tests {
                 protected: true,
                 unprotected_since: None,
             },
+            quarantine: None,
             warnings: Vec::new(),
         }
     }

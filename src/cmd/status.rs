@@ -97,6 +97,7 @@ fn without_service(config: &Config, me: NodeIndex, why: Unanswered) -> Status {
         peer: Peer { name: config.node(me.other()).name.clone(), ..Peer::default() },
         mysql: Mysql { health: server(&config.mysql.socket), ..Mysql::default() },
         replication: Replication::default(),
+        quarantine: None,
         warnings,
     }
 }

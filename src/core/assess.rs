@@ -1,10 +1,8 @@
 //! From beliefs to facts: every comparison with a limit stands here.
 
-use std::cmp::Ordering;
-
 use super::Core;
 use super::calm::Age;
-use super::event::{Address, Gate, Ms, RemoteSeen, Sample, ServerSeen};
+use super::event::{Address, FenceSeen, Gate, Ms, RemoteSeen, Sample, ServerSeen};
 use super::fact::{Fact, Facts};
 use super::history::History;
 use super::state::State;
@@ -15,8 +13,6 @@ const QUIET_PROBES: u32 = 4;
 const EXTRA_PATIENCE_MS: Ms = 1_500;
 /// A look at the peer's server is repeated twice a second: an older one says nothing.
 const REMOTE_FRESH_MS: Ms = 2_000;
-/// After a claim that could not open the server or add the address.
-const CLAIM_PAUSE_MS: Ms = 30_000;
 /// After a rolled-back handover the next voluntary one waits.
 const ROLLBACK_PAUSE_MS: Ms = 30_000;
 
@@ -41,6 +37,9 @@ impl Core {
         set(Fact::OpStop, belief.stop);
         set(Fact::OpSwitch, belief.switch);
         set(Fact::OpForce, belief.force);
+        set(Fact::FenceOk, !self.limits.fence_configured || belief.fence == Some(FenceSeen::Done));
+        set(Fact::Paused, self.paused());
+        set(Fact::Flapping, self.flapping());
         set(Fact::TimeOver, self.since(self.entered_ms) >= self.state.bound_ms(self.limits.deadtime));
         facts
     }
@@ -97,13 +96,22 @@ impl Core {
         let network = !self.limits.ping_configured || belief.first_probe_ms.is_some_and(alive);
         facts.set(Fact::VipQuiet, first && last && network && belief.probes >= QUIET_PROBES);
         let fresh = |at: Ms| self.since(at) < REMOTE_FRESH_MS;
-        let clear = |seen: &(RemoteSeen, Ms)| matches!(seen.0, RemoteSeen::Fenced(_)) || seen.0 == RemoteSeen::Down && fresh(seen.1);
-        facts.set(Fact::RemoteClear, belief.remote.as_ref().is_some_and(clear));
+        // A server that stands still cannot be closed. Should it go on one day, its gate has ended, and stays shut without heartbeats.
+        let gated = belief.peer.as_ref().is_some_and(|peer| peer.beat.gated);
+        let clear = |seen: &(RemoteSeen, Ms)| match seen.0 {
+            RemoteSeen::Fenced(_) => true,
+            RemoteSeen::Down => fresh(seen.1),
+            RemoteSeen::Mute => fresh(seen.1) && gated && !self.peer_heard(),
+            RemoteSeen::Up | RemoteSeen::Failed(_) => false,
+        };
+        let fenced = belief.fence == Some(FenceSeen::Done);
+        facts.set(Fact::RemoteClear, fenced || belief.remote.as_ref().is_some_and(clear));
     }
 
     fn set_server_facts(&self, facts: &mut Facts) {
         let belief = &self.belief;
         facts.set(Fact::DbOk, matches!(belief.server, Some(ServerSeen::Ok(_))));
+        facts.set(Fact::DiskOk, belief.disk_error.is_none());
         facts.set(Fact::DbDead, matches!(belief.server, Some(ServerSeen::Dead)));
         facts.set(Fact::DbHung, matches!(belief.server, Some(ServerSeen::Hung)));
         let adoptable = self.state == State::Boot && belief.sample.as_ref().is_some_and(|sample| !sample.read_only);
@@ -115,9 +123,10 @@ impl Core {
         facts.set(Fact::DbClosed, closed || (self.limits.both_write && self.sample().is_some()));
         facts.set(Fact::Applied, self.applied());
         let patience = if belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving) { EXTRA_PATIENCE_MS } else { 0 };
-        let extra = self.has_extra();
-        facts.set(Fact::Agrees, extra == Some(false));
-        facts.set(Fact::Extra, extra == Some(true) && belief.extra_since.is_some_and(|since| self.since(since) >= patience));
+        facts.set(Fact::Agrees, self.agrees());
+        facts.set(Fact::Merging, self.merging());
+        let extra = self.has_extra() == Some(true);
+        facts.set(Fact::Extra, extra && belief.extra_since.is_some_and(|since| self.since(since) >= patience));
     }
 
     pub(super) fn since(&self, then: Ms) -> Age<'_> {
@@ -184,8 +193,10 @@ impl Core {
         let silent = self.since(belief.peer.as_ref().map_or(belief.started_ms, |peer| peer.heard_ms));
         let soon = silent >= self.deadtime().saturating_sub(2 * self.limits.keepalive);
         let unanswered = belief.first_probe_ms.is_some() && belief.probes >= QUIET_PROBES / 2 && belief.probing;
-        let may = belief.alone || belief.force;
-        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && may && !self.cut()
+        let may = belief.alone && !self.paused() || belief.force;
+        // One lost answer is not silence: whoever hears the claim yields at once.
+        let answered = belief.vip_claim.is_some_and(|(_, at)| self.since(at) < self.probing_ms());
+        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && !answered && may && !self.cut()
     }
 
     /// How long the VIP must stay unanswered: the time between warntime and deadtime (SAFETY B7).
@@ -225,11 +236,20 @@ impl Core {
         let Some(sample) = &self.belief.sample else { return false };
         let silent_since = self.belief.peer.as_ref().map_or(0, |peer| if self.peer_heard() { 0 } else { peer.heard_ms });
         let alive = matches!(self.belief.server, Some(ServerSeen::Ok(_)));
-        let applier = sample.replica.as_ref().is_some_and(|replica| replica.applier_running) || sample.history.contains(&self.belief.mark);
-        let all = sample.history.contains(&self.belief.mark) && sample.history.contains(&self.belief.own_mark);
+        let owed = self.owed();
+        let applier = sample.replica.as_ref().is_some_and(|replica| replica.applier_running) || sample.history.contains(&owed);
+        let all = sample.history.contains(&owed) && sample.history.contains(&self.belief.own_mark);
         // A claim rests on a look that was taken since: what came in the last moment, acknowledged, must be in it.
         let claimed = if self.state == State::Gate { self.entered_ms } else { 0 };
         alive && sample.taken_ms >= silent_since.max(claimed) && applier && all
+    }
+
+    /// What was received and must be applied. Not what a quarantined peer wrote: that may conflict, and nobody waits for it.
+    fn owed(&self) -> History {
+        match self.belief.peer.as_ref().filter(|peer| peer.beat.state == State::Quarantined) {
+            Some(peer) => self.belief.mark.without(&peer.beat.server_key),
+            None => self.belief.mark.clone(),
+        }
     }
 
     /// Close enough to start a handover: the rest is applied while it drains.
@@ -247,30 +267,20 @@ impl Core {
         self.compared().map(|(sample, theirs)| !theirs.contains_of(&sample.history, &sample.server_key))
     }
 
+    pub(super) fn agrees(&self) -> bool {
+        self.has_extra() == Some(false)
+    }
+
+    /// All that is extra here was accepted; what has come since was not.
+    pub(super) fn merging(&self) -> bool {
+        let Some(accepted) = self.belief.merge.as_ref().filter(|accepted| !accepted.is_empty()) else { return false };
+        let extra = self.raw_extra();
+        !extra.is_empty() && accepted.contains(&extra)
+    }
+
     /// This server has lost own transactions that the leader still has.
     pub(super) fn has_lost_tail(&self) -> bool {
         self.compared().is_some_and(|(sample, theirs)| !sample.history.contains_of(theirs, &sample.server_key))
-    }
-
-    /// The peer holds nothing and has granted nothing: what it acknowledged by itself must be here before it may be followed. While its
-    /// history is not known, only who was in sync with it, or held the address last, is sure of that.
-    fn behind_peer(&self) -> bool {
-        let Some(peer) = self.belief.peer.as_ref().filter(|_| self.peer_heard() && !self.limits.both_write) else { return false };
-        if peer.beat.state.holds() || peer.beat.state == State::Granted || self.belief.force {
-            return false;
-        }
-        // It has been compared with a later holder than it was, and put aside.
-        if peer.beat.state == State::Quarantined && self.belief.record.epoch > peer.beat.epoch {
-            return false;
-        }
-        match (&peer.beat.history, self.sample()) {
-            (Some(theirs), Some(mine)) if peer.beat.server_ok => !mine.history.contains_of(theirs, &peer.beat.server_key),
-            _ => !(self.belief.alone || self.belief.record.holder && self.belief.record.epoch >= peer.beat.epoch),
-        }
-    }
-
-    fn lacks_own_history(&self) -> bool {
-        self.sample().is_some_and(|sample| !sample.history.contains(&self.belief.own_mark))
     }
 
     /// What I have and what the leader has; `None` while there is no leader or either is not known.
@@ -291,90 +301,5 @@ impl Core {
         let diverged = !sample.history.contains(theirs) && !theirs.contains(&sample.history);
         let other = 3 - self.id.number;
         diverged && !peer.beat.state.holds() && self.fitter(&peer.beat.history, peer.beat.epoch) == other
-    }
-
-    /// Number of the node that should hold the VIP by all I know; 0 = undecided.
-    pub(super) fn candidate(&self) -> u8 {
-        let (me, other) = (self.id.number, 3 - self.id.number);
-        if self.state.yields() || !self.ready() {
-            return if self.state.holds() && !self.state.yields() { me } else { other };
-        }
-        let Some(peer) = self.belief.peer.as_ref().filter(|_| self.peer_heard()) else { return me };
-        // Both have just started: the preferred node is given the moment it needs, rather than the address twice.
-        if peer.beat.state == State::Boot && !self.id.preferred && self.since(self.entered_ms) < self.limits.deadtime {
-            return other;
-        }
-        if peer.beat.state.yields() || !peer.beat.ready {
-            return if peer.beat.state.holds() && !peer.beat.state.yields() { other } else { me };
-        }
-        if self.state == State::Gate {
-            return me;
-        }
-        if self.failed_lately() != peer.beat.shy && peer.beat.state == State::Standby {
-            return if peer.beat.shy { me } else { other };
-        }
-        if peer.beat.state.holds() || peer.beat.state == State::Gate {
-            return other;
-        }
-        self.fitter(&peer.beat.history, peer.beat.epoch)
-    }
-
-    /// Both could serve: the one with all data, then the later holder, then the preferred one.
-    fn fitter(&self, theirs: &Option<History>, peer_epoch: u64) -> u8 {
-        let (me, other) = (self.id.number, 3 - self.id.number);
-        let (Some(sample), Some(theirs)) = (self.sample(), theirs) else { return 0 };
-        let (i_have, they_have) = (sample.history.contains(theirs), theirs.contains(&sample.history));
-        match (i_have, they_have) {
-            (true, true) => {
-                if self.id.preferred {
-                    me
-                } else {
-                    other
-                }
-            }
-            (true, false) => me,
-            (false, true) => other,
-            (false, false) => match self.belief.record.epoch.cmp(&peer_epoch) {
-                Ordering::Greater => me,
-                Ordering::Less => other,
-                Ordering::Equal if self.id.preferred => me,
-                Ordering::Equal => other,
-            },
-        }
-    }
-
-    /// A claim of mine has just come to nothing: a peer that is ready goes first.
-    pub(super) fn failed_lately(&self) -> bool {
-        self.belief.claim_failed_ms.is_some_and(|at| self.since(at) < CLAIM_PAUSE_MS)
-    }
-
-    pub(super) fn ready(&self) -> bool {
-        self.not_ready_why().is_none()
-    }
-
-    /// Why this node could not take over now; `None` = it could.
-    pub(super) fn not_ready_why(&self) -> Option<&'static str> {
-        let belief = &self.belief;
-        let replica = self.sample().and_then(|sample| sample.replica.as_ref());
-        let reasons: [(&dyn Fn() -> bool, &str); 17] = [
-            (&|| belief.stop, "it is stopping"),
-            (&|| self.state.holds(), "it serves"),
-            (&|| matches!(self.state, State::Boot), "it has just started"),
-            (&|| matches!(self.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),
-            (&|| matches!(self.state, State::Isolated), "it is cut off"),
-            (&|| !matches!(belief.server, Some(ServerSeen::Ok(_))), "its server does not work"),
-            (&|| !matches!(self.state, State::Standby | State::Gate), "it is not standby"),
-            (&|| belief.carrier != Some(true), "its interface has no carrier"),
-            (&|| !belief.record_known || belief.store_error.is_some(), "its epoch file cannot be used"),
-            (&|| !self.read_only(), "its server is not confirmed read-only"),
-            (&|| self.sample().is_none(), "its server has not been looked at in this state"),
-            (&|| replica.is_none(), "replication is not set up on it"),
-            (&|| !replica.is_some_and(|replica| replica.applier_running) && !self.applied(), "its applier does not run"),
-            (&|| self.has_extra() == Some(true), "it has transactions the writer lacks"),
-            (&|| self.behind_peer(), "it lacks transactions of its peer, or cannot know"),
-            (&|| self.lacks_own_history(), "it has lost transactions of its own that its peer has"),
-            (&|| self.has_lost_tail(), "it is fetching back transactions it had lost"),
-        ];
-        reasons.into_iter().find(|(holds, _)| holds()).map(|(_, why)| why)
     }
 }

@@ -4,7 +4,10 @@ use std::cell::Cell;
 
 use super::Core;
 use super::beat::Beat;
-use super::event::{Address, Event, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
+use super::brake::Pause;
+use super::event::{
+    Address, DiskSeen, Event, FenceSeen, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen,
+};
 use super::history::History;
 use super::state::State;
 
@@ -41,6 +44,8 @@ pub struct Belief {
     /// Decided when the node let go; in force until it is well again.
     pub kill_server: bool,
     pub woke: Option<Ms>,
+    /// The last standstill's length, for its sentence.
+    pub gap_ms: Ms,
     pub carrier: Option<bool>,
     pub ping_ms: Option<Ms>,
     pub vip_claim: Option<([u8; 6], Ms)>,
@@ -68,6 +73,13 @@ pub struct Belief {
     pub opened_order: u64,
     pub role_error: String,
     pub remote: Option<(RemoteSeen, Ms)>,
+    /// Since the peer was last heard.
+    pub fence: Option<FenceSeen>,
+    pub pause: Pause,
+    /// What is wrong with the server's disk.
+    pub disk_error: Option<String>,
+    /// When a rule that the flap brake can stop has moved the address away from here: the last few.
+    pub departures: Vec<Ms>,
     /// On disk.
     pub record: Record,
     pub record_known: bool,
@@ -95,6 +107,8 @@ pub struct Belief {
     pub semi_sync: bool,
     pub unprotected_since: Option<Ms>,
     pub extra_since: Option<Ms>,
+    /// Extra transactions that may flow to the leader; `None`: not read from the disk yet.
+    pub merge: Option<History>,
     pub rolled_back_ms: Option<Ms>,
     pub switch: bool,
     /// When this node's operator asked for the address here.
@@ -106,6 +120,8 @@ pub struct Belief {
     pub stop: bool,
     /// My own stance (candidate) and the version of `say` since which it has been "me".
     pub stance_version: u64,
+    /// The version of `say` since which it has been "unprotected".
+    pub unprotected_version: u64,
 }
 
 impl Belief {
@@ -122,6 +138,7 @@ impl Belief {
             by_silence: false,
             kill_server: false,
             woke: None,
+            gap_ms: 0,
             carrier: None,
             ping_ms: None,
             vip_claim: None,
@@ -145,6 +162,10 @@ impl Belief {
             opened_order: 0,
             role_error: String::new(),
             remote: None,
+            fence: None,
+            pause: Pause::default(),
+            disk_error: None,
+            departures: Vec::new(),
             record: Record::default(),
             record_known: false,
             store_error: None,
@@ -163,6 +184,7 @@ impl Belief {
             semi_sync: false,
             unprotected_since: None,
             extra_since: None,
+            merge: None,
             rolled_back_ms: None,
             switch: false,
             asked_ms: None,
@@ -171,6 +193,7 @@ impl Belief {
             forced_ms: 0,
             stop: false,
             stance_version: u64::MAX,
+            unprotected_version: u64::MAX,
         }
     }
 
@@ -192,7 +215,17 @@ impl Core {
         // Of a server that died since, nothing waits any more, and the one that comes back is well.
         let answers = matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Refuses(_)));
         let waiting = answers && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on && s.semi_sync_waiting > 0);
-        self.limits.kill_hung && !self.belief.stop && (hung || waiting && (!self.peer_echo() || self.peer_late()))
+        // What waited when I fell asleep may wait still, and if I slept long enough, for a peer that has taken over meanwhile.
+        let slept = self.belief.woke.is_some_and(|gap| gap >= self.limits.deadtime);
+        let asleep = slept && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on);
+        // A peer that claims hears nothing of me, though the last echo is not old yet; one that leads receives from me no more.
+        let taken = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.claims || peer.beat.state.holds());
+        self.limits.kill_hung && !self.belief.stop && (hung || asleep || waiting && (!self.peer_echo() || self.peer_late() || taken))
+    }
+
+    pub(super) fn must_kill_unclosed(&self) -> bool {
+        let alive = !matches!(self.belief.server, Some(ServerSeen::Dead) | None);
+        self.limits.kill_hung && !self.belief.stop && alive && !self.read_only()
     }
 
     pub(super) fn note(&mut self, event: Event, now: Ms) {
@@ -201,7 +234,7 @@ impl Core {
         match event {
             Event::Tick => {}
             Event::Woke { gap_ms } => self.note_woke(gap_ms),
-            Event::Beat(heard) => self.note_beat(heard),
+            Event::Beat(heard) => self.note_beat(*heard),
             Event::Link { carrier } => self.belief.carrier = Some(carrier),
             Event::PingAnswered => self.belief.ping_ms = Some(now),
             Event::VipClaimed { mac } => self.note_claim(mac),
@@ -214,6 +247,9 @@ impl Core {
             Event::Server(seen) => self.note_server(seen),
             Event::Role { order, outcome } => self.note_role(order, outcome),
             Event::Remote(seen) => self.note_remote(seen),
+            Event::Disk(DiskSeen::Ok) => self.belief.disk_error = None,
+            Event::Disk(DiskSeen::Failed(text)) => self.belief.disk_error = Some(text),
+            Event::Fence(seen) => self.belief.fence = Some(seen),
             Event::Store(seen) => self.note_store(seen),
             Event::Switch { force } => {
                 self.belief.switch = self.state == State::Active;
@@ -221,6 +257,12 @@ impl Core {
                 self.belief.forced_ms = now;
                 self.belief.asked_ms = (self.state == State::Standby).then_some(now);
             }
+            Event::Pause { minutes } => self.note_pause(minutes),
+            Event::Resume => {
+                self.note_pause(0);
+                self.belief.departures.clear();
+            }
+            Event::Merge(accepted) => self.belief.merge = Some(accepted),
             Event::Stop => self.belief.stop = true,
         }
         self.track();
@@ -240,12 +282,15 @@ impl Core {
             beat: heard.beat,
         });
         self.belief.remote = None;
+        self.belief.fence = None;
+        self.adopt_pause();
         self.note_own_mark();
         self.note_sync();
     }
 
     fn note_own_mark(&mut self) {
-        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.as_ref());
+        let beat = self.belief.peer.as_ref().map(|peer| &peer.beat);
+        let theirs = beat.and_then(|beat| beat.history.as_ref().map(|history| history.union(&beat.unapplied)));
         // What it has now, not ever: what both have lost nobody can wait for.
         if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample) {
             self.belief.own_mark = theirs.only(&sample.server_key);
@@ -254,10 +299,12 @@ impl Core {
 
     /// What was proved before standing still proves nothing now.
     fn note_woke(&mut self, gap_ms: Ms) {
+        self.belief.gap_ms = gap_ms;
         self.belief.probes = 0;
         self.belief.first_probe_ms = None;
         self.belief.claims_since = None;
         self.belief.remote = None;
+        self.belief.fence = None;
         if !self.peer_heard() {
             self.belief.alone = self.belief.solo;
         }
@@ -339,6 +386,10 @@ impl Core {
         // An operator's risk is about what was seen then, not about whatever comes later.
         self.belief.force &= self.since(self.belief.forced_ms) < FORCE_MS;
         let extra = self.has_extra() == Some(true);
+        // Accepted were these transactions: once the leader has them, the same numbers may one day name others.
+        if self.belief.merge.as_ref().is_some_and(|accepted| !accepted.is_empty()) && self.agrees() {
+            self.belief.merge = Some(History::default());
+        }
         self.belief.extra_since = if extra { self.belief.extra_since.or(Some(self.belief.now)) } else { None };
         let belief = &mut self.belief;
         let newer = belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.epoch > belief.record.epoch);

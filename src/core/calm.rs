@@ -215,5 +215,5 @@ fn same_but_for_time(old: &Sample, new: &Sample) -> bool {
 pub(super) fn asks_for_more(old: &Want, new: &Want) -> bool {
     let kernel = |want: &Want| (want.order, want.vip, want.gate, want.probe, want.remote, want.watch, want.exit);
     let server = |want: &Want| (want.writes, want.receiver, want.semi_sync, want.kill_server, want.save);
-    kernel(old) != kernel(new) || server(old) != server(new) || old.recover_to != new.recover_to
+    kernel(old) != kernel(new) || server(old) != server(new) || (&old.recover_to, &old.extra, &old.merge, old.fence) != (&new.recover_to, &new.extra, &new.merge, new.fence)
 }

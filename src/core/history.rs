@@ -136,6 +136,11 @@ impl History {
         self.0.get(key).and_then(|list| list.last()).map(|&(_, last)| last)
     }
 
+    /// The lowest sequence number under each key.
+    pub fn firsts(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().filter_map(|(key, list)| list.first().map(|&(first, _)| (key.as_str(), first)))
+    }
+
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }

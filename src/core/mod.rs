@@ -4,7 +4,9 @@
 mod assess;
 pub mod beat;
 mod belief;
+mod brake;
 mod calm;
+mod candidate;
 pub mod event;
 pub mod fact;
 pub mod history;
@@ -23,6 +25,7 @@ use belief::Belief;
 use calm::Calm;
 use event::{Event, Ms};
 use fact::{Fact, Facts};
+use history::History;
 use rules::{RULES, Rule, Table};
 use state::State;
 use want::Want;
@@ -54,6 +57,11 @@ pub struct Limits {
     pub both_write: bool,
     pub kill_hung: bool,
     pub ping_configured: bool,
+    pub fence_configured: bool,
+    /// The flap brake: so many departures within this time, and the address no longer moves by itself for less than a dead server.
+    /// 0 = no brake.
+    pub flap_count: usize,
+    pub flap_window: Ms,
     pub config_digest: u64,
 }
 
@@ -124,12 +132,14 @@ impl Core {
             return;
         }
         let (heading, before, decided) = (self.heading(&event), self.facts, self.decisions.len());
+        // An attempt that failed is news although the rule stays the same.
+        let attempted = matches!(event, Event::Fence(_));
         self.note(event, now);
         for _ in 0..MAX_STEPS {
             self.facts = self.facts();
             let rule = self.table.first_match(self.state, self.facts);
             let moved = rule.to != self.state;
-            if moved || rule.number != self.rule {
+            if moved || rule.number != self.rule || attempted && self.render(rule.sentence) != self.sentence {
                 self.decide(rule);
             }
             if !moved {
@@ -171,6 +181,7 @@ impl Core {
         let from = self.state;
         if rule.to != from {
             self.leave(from, rule.to);
+            self.count_departure(rule);
         }
         self.rule = rule.number;
         self.sentence = self.render(rule.sentence);
@@ -191,6 +202,9 @@ impl Core {
         }
         match to {
             State::Release => self.belief.kill_server = self.must_kill_server(),
+            // It answers and cannot be closed, for instance because its commits wait for room on a full disk: while it is open the peer may
+            // not take over, and nobody serves.
+            State::Failed if from == State::Release => self.belief.kill_server |= self.must_kill_unclosed(),
             State::Standby | State::Isolated => self.belief.kill_server = false,
             _ => {}
         }
@@ -242,6 +256,9 @@ impl Core {
         if matches!(from, State::Gate | State::Quarantined) && to != State::Open {
             belief.force = false;
         }
+        if from == State::Quarantined && to == State::Standby && belief.merge.is_some() {
+            belief.merge = Some(History::default());
+        }
         if to == State::Active {
             belief.force = false;
             // Fulfilled: what was asked a moment ago must not call the address back after the next move.
@@ -274,8 +291,10 @@ impl View<'_> {
     pub fn rule(&self) -> u16 {
         self.core.rule
     }
-    pub fn sentence(&self) -> &str {
-        &self.core.sentence
+    /// The reason for being here, with the numbers of now.
+    pub fn sentence(&self) -> String {
+        let stays = |rule: &&Rule| rule.number == self.core.rule && rule.to == self.core.state;
+        rules::RULES.iter().find(stays).map_or_else(|| self.core.sentence.clone(), |rule| self.core.render(rule.sentence))
     }
     pub fn peer(&self) -> Option<&Beat> {
         self.core.belief.peer.as_ref().map(|peer| &peer.beat)
@@ -295,6 +314,14 @@ impl View<'_> {
     /// Since when acknowledged writes exist on this node only.
     pub fn unprotected_ms(&self) -> Option<Ms> {
         self.core.belief.unprotected_since.map(|since| self.core.belief.now.saturating_sub(since))
+    }
+    /// Minutes that are left of an operator's pause, rounded up; 0 = not paused.
+    pub fn pause_minutes(&self) -> u64 {
+        self.core.pause_minutes()
+    }
+    /// Own transactions that the leader lacks.
+    pub fn extra(&self) -> History {
+        self.core.raw_extra()
     }
     pub fn ping_ok(&self) -> bool {
         self.core.ping_answers()

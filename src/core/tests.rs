@@ -93,7 +93,8 @@ fn no_facts_break_an_invariant() {
             if rule.to == State::Open && state == State::Gate {
                 let consent = has(Fact::PeerConsents) && has(Fact::Applied);
                 let silence = !has(Fact::PeerHeard) && has(Fact::VipQuiet) && has(Fact::IntentOver);
-                let proof = (has(Fact::RemoteClear) && has(Fact::Applied)) || has(Fact::OpForce);
+                let proof =
+                    (has(Fact::RemoteClear) && has(Fact::FenceOk) && has(Fact::Applied) && !has(Fact::Paused)) || has(Fact::OpForce);
                 assert!(has(Fact::EpochSaved) && (consent || (silence && proof)), "rule {number} opens without proof");
                 assert!(!has(Fact::Cut) && has(Fact::LinkUp) && has(Fact::DbOk), "rule {number} opens while cut off or broken");
             }

@@ -55,10 +55,16 @@ pub struct Want {
     /// Send ARP probes for the VIP.
     pub probe: bool,
     pub remote: Remote,
+    /// Run the operator's fencing command, again and again until it succeeds.
+    pub fence: bool,
     /// Look at the own server as often as possible.
     pub watch: bool,
     /// What must be on disk; `None` until the file has been read, so that a damaged one is never overwritten.
     pub save: Option<Record>,
+    /// Own transactions that the leader lacks, to be written to a file; empty when there are none.
+    pub extra: History,
+    /// What of them may flow to the leader, to be on disk; `None` until it has been read from there.
+    pub merge: Option<History>,
     pub say: Beat,
     /// The process may end.
     pub exit: bool,

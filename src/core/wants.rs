@@ -38,8 +38,11 @@ impl Core {
             kill_server: self.belief.kill_server,
             probe: self.probe(),
             remote: self.remote(facts),
+            fence: self.fence(facts),
             watch: self.watch(),
             save: self.belief.record_known.then_some(self.belief.want_record),
+            extra: if self.state == State::Quarantined { self.raw_extra() } else { History::default() },
+            merge: self.belief.merge.clone(),
             say,
             exit: self.state == State::Stopped,
         };
@@ -110,7 +113,8 @@ impl Core {
         };
         if holding {
             let agree = theirs.only(&peer.beat.server_key) == sample.history.only(&peer.beat.server_key);
-            return if agree && !peer.beat.state.holds() { Receiver::On } else { Receiver::Keep };
+            let merges = peer.beat.state == State::Quarantined && peer.beat.merges;
+            return if (agree || merges) && !peer.beat.state.holds() { Receiver::On } else { Receiver::Keep };
         }
         let follows = self.state == State::Standby && peer.beat.state == State::Active && self.read_only();
         match follows && self.has_extra() != Some(true) {
@@ -141,6 +145,16 @@ impl Core {
             State::Gate | State::Standby if self.peer_late() => Remote::Look,
             _ => Remote::No,
         }
+    }
+
+    /// The fencing command may switch the peer off: only when nothing else is missing for a takeover. Of two nodes that both hold nothing
+    /// and do not hear each other, node 2 waits, so that they do not switch each other off.
+    fn fence(&self, facts: Facts) -> bool {
+        let missing = [Fact::PeerHeard, Fact::Cut, Fact::Paused, Fact::FenceOk].iter().any(|fact| facts.has(*fact));
+        let proof = [Fact::VipQuiet, Fact::EpochOk, Fact::LinkUp].iter().all(|fact| facts.has(*fact));
+        let held = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds());
+        let first = held || self.id.number == 1 || self.since(self.entered_ms) >= self.limits.deadtime;
+        self.state == State::Gate && !missing && proof && facts.has(Fact::Applied) && first
     }
 
     fn watch(&self) -> bool {
@@ -186,20 +200,25 @@ impl Core {
             candidate: self.candidate(),
             claims: self.belief.claims_since.is_some(),
             shy: self.failed_lately(),
+            pause: self.belief.pause.number,
+            pause_minutes: self.pause_minutes(),
             refused: self.belief.refused,
             ready: why.is_none(),
             current: replica.is_some_and(|replica| replica.receiver_connected) && self.nearly_applied() && !self.failed_lately(),
             receiving: replica.is_some_and(|replica| replica.receiver_connected) && !self.stalled(),
-            protected: self.belief.synced && self.limits.lossless,
+            protected: self.belief.synced && self.limits.lossless && !self.deaf_long(),
             server_ok: matches!(self.belief.server, Some(ServerSeen::Ok(_))),
             server_key: self.belief.sample.as_ref().map(|s| s.server_key.clone()).unwrap_or_default(),
             history: sample.filter(|_| settled).map(|s| s.history.clone()),
+            unapplied: sample.filter(|_| settled).map(super::event::Sample::unapplied).unwrap_or_default(),
             closed: if self.state == State::Drain { self.belief.closed.clone().map(|(_, history)| history) } else { None },
             asks: self.state == State::Standby && self.belief.asked_ms.is_some_and(|at| self.since(at) < ASKING_MS),
             by_request: self.state.yields() && self.belief.by_request,
+            merges: self.state == State::Quarantined && self.merging(),
             leaving: self.belief.stop,
             // Without a gate only the address's lease stops anything.
             gate_ms: if self.belief.lease.gate == Gate::None { self.limits.lease + ADDRESS_LATE_MS } else { self.limits.gate },
+            gated: self.belief.lease.gate != Gate::None,
             deadtime_ms: self.limits.deadtime,
             config: self.limits.config_digest,
             why: why.unwrap_or_default().to_owned(),
@@ -223,6 +242,11 @@ impl Core {
             self.belief.stance_version = beat.version;
         } else if !mine {
             self.belief.stance_version = u64::MAX;
+        }
+        if beat.protected {
+            self.belief.unprotected_version = u64::MAX;
+        } else if last.is_none_or(|said| said.protected) {
+            self.belief.unprotected_version = beat.version;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::act::role;
+use crate::act::{quarantine, role};
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
 use crate::core::event::{Ms, Record};
@@ -20,7 +20,9 @@ pub struct Actors {
     pub role: Writer<role::Order>,
     pub watch: Writer<bool>,
     pub remote: Writer<Remote>,
+    pub fence: Writer<bool>,
     pub store: Writer<Option<Record>>,
+    pub quarantine: Writer<quarantine::Order>,
     pub guard: Writer<Guarded>,
     pub lan: Lan,
     pub keys: Arc<Authkeys>,
@@ -59,8 +61,14 @@ impl Actors {
         if changed(|last, want| last.remote != want.remote) {
             self.remote.put(want.remote);
         }
+        if changed(|last, want| last.fence != want.fence) {
+            self.fence.put(want.fence);
+        }
         if changed(|last, want| last.save != want.save) {
             self.store.put(want.save);
+        }
+        if changed(|last, want| last.extra != want.extra || last.merge != want.merge) {
+            self.quarantine.put(quarantine::Order::of(want));
         }
         self.tell_lan(last.as_ref(), want);
         self.last = Some(want.clone());

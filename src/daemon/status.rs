@@ -2,13 +2,14 @@
 
 use std::net::Ipv4Addr;
 
+use crate::act::quarantine::Kept;
 use crate::config::{Config, NodeIndex};
 use crate::core::event::{self, Address, Ms, ServerSeen};
 use crate::core::fact::Fact;
 use crate::core::state::State;
 use crate::core::{Core, View};
 use crate::daemon::link::Statistics;
-use crate::report::{Agent, Gate, Health, Link, Mysql, Peer, Replication, Status, Thread, Vip};
+use crate::report::{Agent, Gate, Health, Link, Mysql, Peer, Quarantine, Replication, Status, Thread, Vip};
 use crate::sys::clock;
 
 /// What is known outside the core.
@@ -21,6 +22,7 @@ pub struct Around<'a> {
     pub statistics: &'a Statistics,
     /// Troubles of the guard: firewall, write gate.
     pub troubles: &'a [String],
+    pub kept: Option<&'a Kept>,
     pub unprotected_since: Option<String>,
 }
 
@@ -38,13 +40,26 @@ pub fn picture(core: &Core, around: &Around<'_>) -> Status {
         since_ms: Some(view.since_ms()),
         epoch: Some(view.epoch()),
         rule: Some(view.rule()),
-        sentence: view.sentence().to_owned(),
+        sentence: view.sentence(),
         vip: Vip { address: around.config.vip.address.to_string(), interface: Some(around.interface.to_owned()), held, holder },
         gate: Some(gate(view.lease().gate)),
         peer: peer_part(&view, around, &peer.name),
         mysql: mysql_part(&view, around),
         replication: replication_part(&view, around),
+        quarantine: (core.state() == State::Quarantined).then(|| quarantine_part(&view, around)),
         warnings: warnings(core, around),
+    }
+}
+
+fn quarantine_part(view: &View<'_>, around: &Around<'_>) -> Quarantine {
+    let extra = view.extra();
+    let kept = around.kept.filter(|kept| kept.extra.contains(&extra));
+    Quarantine {
+        transactions: extra.count(),
+        extra: extra.to_string(),
+        file: kept.and_then(|kept| kept.file.as_ref()).map(|file| file.display().to_string()),
+        trouble: kept.and_then(|kept| kept.trouble.clone()),
+        merging: view.has(Fact::Merging),
     }
 }
 
@@ -132,6 +147,11 @@ fn warnings(core: &Core, around: &Around<'_>) -> Vec<String> {
     );
     warn(view.unprotected_ms().is_some_and(|ms| ms > 3_000), "unprotected: acknowledged writes exist on this node only".to_owned());
     warn(!view.ping_ok() && !around.config.heartbeat.ping.is_empty(), "no ping target answers".to_owned());
+    warn(view.has(Fact::Paused), format!("paused for {} min more: nothing moves by itself; `mmha resume` ends that", view.pause_minutes()));
+    warn(
+        view.has(Fact::Flapping),
+        "the address has left this node too often lately: it moves only for a dead server; `mmha resume` releases this brake".to_owned(),
+    );
     let replica = view.sample().and_then(|sample| sample.replica.as_ref());
     warn(
         replica.is_some_and(|replica| !replica.error.is_empty()),

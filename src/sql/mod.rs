@@ -1,5 +1,7 @@
 //! Talking to the servers: every statement, per family. Makes no decision; each call is straight-line and bounded by its caller.
 
+pub mod binlog;
+pub mod changes;
 pub mod dialect;
 mod error;
 pub mod fence;

@@ -187,6 +187,7 @@ pub struct Agent {
     pub sessions: Sessions,
     /// The main thread stands still: what it was told meanwhile.
     pub stuck: bool,
+    pub stuck_for_ms: u64,
     pub mailbox: Vec<Event>,
     pub orders: Orders,
     pub role: RoleOrder,

@@ -35,6 +35,9 @@ pub fn limits() -> Limits {
         both_write: false,
         kill_hung: true,
         ping_configured: true,
+        fence_configured: false,
+        flap_count: 0,
+        flap_window: 600_000,
         config_digest: 7,
     }
 }
@@ -331,14 +334,21 @@ impl World {
 
     pub fn stick(&mut self, at: usize, time: Us) {
         if let Some(agent) = self.nodes[at].agent.as_mut().filter(|agent| !agent.stuck) {
-            agent.stuck = true;
+            (agent.stuck, agent.stuck_for_ms) = (true, time / 1000);
             self.after(at, time, Job::Unstick);
         }
     }
 
+    /// Before anything is believed: after standing still for longer than a lease the core hears that first.
     fn unstick(&mut self, at: usize) {
+        let limit = self.set.limits.lease;
         let Some(agent) = &mut self.nodes[at].agent else { return };
         agent.stuck = false;
+        let gap_ms = agent.stuck_for_ms;
+        if gap_ms >= limit {
+            self.post(at, Event::Woke { gap_ms });
+        }
+        let Some(agent) = &mut self.nodes[at].agent else { return };
         for event in std::mem::take(&mut agent.mailbox) {
             self.post(at, event);
         }
@@ -418,6 +428,7 @@ impl Agent {
             core,
             sessions,
             stuck: false,
+            stuck_for_ms: 0,
             mailbox: Vec::new(),
             orders,
             role,
