@@ -211,7 +211,7 @@ impl World {
             echo_version: proof.echo_version,
         };
         self.nodes[at].dazed_until = self.nodes[at].dazed_until.min(self.now + LETTING_GO_US);
-        self.post(at, Event::Beat(heard));
+        self.post(at, Event::Beat(Box::new(heard)));
         if new_session {
             self.hurry(at);
         }
