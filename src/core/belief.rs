@@ -293,7 +293,9 @@ impl Core {
         let theirs = beat.and_then(|beat| beat.history.as_ref().map(|history| history.union(&beat.unapplied)));
         // What it has now, not ever: what both have lost nobody can wait for.
         if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample) {
-            self.belief.own_mark = theirs.only(&sample.server_key);
+            if !self.belief.own_mark.agrees_on(&theirs, &sample.server_key) {
+                self.belief.own_mark = theirs.only(&sample.server_key);
+            }
         }
     }
 
@@ -326,7 +328,9 @@ impl Core {
     fn note_server(&mut self, seen: ServerSeen) {
         if let ServerSeen::Ok(sample) = &seen {
             if let Some(replica) = &sample.replica {
-                let mark = self.belief.mark.union(&replica.received.without(&sample.server_key));
+                let known = self.belief.mark.contains_without(&replica.received, &sample.server_key);
+                let news = if known { History::default() } else { replica.received.without(&sample.server_key) };
+                let mark = self.belief.mark.union(&news);
                 self.belief.mark_before = std::mem::replace(&mut self.belief.mark, mark);
             }
             self.note_flow(sample);

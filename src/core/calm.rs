@@ -187,14 +187,14 @@ impl Core {
     /// After a whole step: was anything new in it?
     pub(super) fn settle(&mut self, heading: Heading, moved: bool) {
         let calm = &mut self.calm;
-        if heading.news || moved {
-            // What the event brought has been looked at; what the other observer brings must be looked at with it in mind.
-            *calm = Calm { restless: UNTIL_CALM, beat: heading.beat && !moved, server: heading.server && !moved };
-        } else {
-            calm.restless = calm.restless.saturating_sub(1);
-            calm.beat |= heading.beat;
-            calm.server |= heading.server;
+        if moved {
+            *calm = Calm { restless: UNTIL_CALM, ..Calm::default() };
+            return;
         }
+        calm.restless = calm.restless.saturating_sub(1);
+        // What the event brought has been looked at; what the other observer brings must be looked at with it in mind.
+        calm.beat = heading.beat || calm.beat && !heading.news;
+        calm.server = heading.server || calm.server && !heading.news;
     }
 
     /// When `step` must be called again even if nothing happens: when the next comparison with a limit comes out differently.
@@ -207,7 +207,8 @@ impl Core {
 }
 
 fn same_but_for_time(old: &Sample, new: &Sample) -> bool {
-    let rest = |sample: &Sample| (sample.read_only, sample.semi_sync_on, sample.semi_sync_active, sample.semi_sync_waiting, sample.truncates);
+    let rest =
+        |sample: &Sample| (sample.read_only, sample.semi_sync_on, sample.semi_sync_active, sample.semi_sync_waiting, sample.truncates);
     rest(old) == rest(new) && old.history == new.history && old.replica == new.replica && old.server_key == new.server_key
 }
 
@@ -215,5 +216,7 @@ fn same_but_for_time(old: &Sample, new: &Sample) -> bool {
 pub(super) fn asks_for_more(old: &Want, new: &Want) -> bool {
     let kernel = |want: &Want| (want.order, want.vip, want.gate, want.probe, want.remote, want.watch, want.exit);
     let server = |want: &Want| (want.writes, want.receiver, want.semi_sync, want.kill_server, want.save);
-    kernel(old) != kernel(new) || server(old) != server(new) || (&old.recover_to, &old.extra, &old.merge, old.fence) != (&new.recover_to, &new.extra, &new.merge, new.fence)
+    kernel(old) != kernel(new)
+        || server(old) != server(new)
+        || (&old.recover_to, &old.extra, &old.merge, old.fence) != (&new.recover_to, &new.extra, &new.merge, new.fence)
 }

@@ -88,6 +88,16 @@ impl History {
         other.0.iter().filter(|(name, _)| belongs(name, key)).all(|(name, list)| covers(self.list(name), list))
     }
 
+    /// Whether `self` has everything of `other` that anybody but the server of `key` wrote.
+    pub fn contains_without(&self, other: &History, key: &str) -> bool {
+        other.0.iter().filter(|(name, _)| !belongs(name, key)).all(|(name, list)| covers(self.list(name), list))
+    }
+
+    /// Whether both have the same of what the server of `key` wrote.
+    pub fn agrees_on(&self, other: &History, key: &str) -> bool {
+        self.contains_of(other, key) && other.contains_of(self, key)
+    }
+
     /// What one server wrote: its key, and for MySQL the tags under it.
     #[must_use]
     pub fn only(&self, key: &str) -> History {
@@ -128,7 +138,12 @@ impl History {
 
     /// How many transactions.
     pub fn count(&self) -> u64 {
-        self.0.values().flatten().fold(0u64, |sum, (first, last)| sum.saturating_add((last - first).saturating_add(1)))
+        self.0.values().map(|list| length(list)).fold(0, u64::saturating_add)
+    }
+
+    /// How many the server of `key` wrote.
+    pub fn count_of(&self, key: &str) -> u64 {
+        self.0.iter().filter(|(name, _)| belongs(name, key)).map(|(_, list)| length(list)).fold(0, u64::saturating_add)
     }
 
     /// The highest sequence number under exactly this key.
@@ -212,6 +227,10 @@ fn is_tag(text: &str) -> bool {
     text.len() <= 32
         && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn length(list: &[(u64, u64)]) -> u64 {
+    list.iter().fold(0, |sum, (first, last)| sum.saturating_add((last - first).saturating_add(1)))
 }
 
 /// Whether every interval of `list` lies in one of `mine`; neither has adjacent ones.
@@ -335,6 +354,8 @@ mod tests {
             check(&a.without("1"), plain_a.iter().filter(|(key, _)| key != "1"));
             assert_eq!(a.contains(&b), plain_b.is_subset(&plain_a));
             assert_eq!(a.contains_of(&b, "2"), a.contains(&b.only("2")));
+            assert_eq!(a.contains_without(&b, "2"), a.contains(&b.without("2")));
+            assert_eq!(a.agrees_on(&b, "2"), a.only("2") == b.only("2"));
             assert!(a.contains(&a) && a.union(&b).contains(&b) && a.minus(&a).is_empty());
         }
     }

@@ -18,12 +18,14 @@ impl Core {
             (self.belief.missing, self.belief.got_ms) = (false, self.belief.now);
             return;
         };
-        let have = self.belief.mark.union(&sample.history).only(&peer.beat.server_key);
-        let missing = peer.beat.history.as_ref().is_some_and(|theirs| !have.contains(&theirs.only(&peer.beat.server_key)));
-        if !missing || have.count() > self.belief.got {
+        let key = &peer.beat.server_key;
+        let have = self.belief.mark.union(&sample.history);
+        let missing = peer.beat.history.as_ref().is_some_and(|theirs| !have.contains_of(theirs, key));
+        let got = have.count_of(key);
+        if !missing || got > self.belief.got {
             self.belief.got_ms = self.belief.now;
         }
-        (self.belief.missing, self.belief.got) = (missing, have.count());
+        (self.belief.missing, self.belief.got) = (missing, got);
     }
 
     pub(super) fn stalled(&self) -> bool {
@@ -106,7 +108,7 @@ impl Core {
 
     /// Commits always wait under load: whether acknowledgements flow shows in how many have got theirs.
     pub(super) fn note_flow(&mut self, sample: &Sample) {
-        let written = sample.history.only(&sample.server_key).count();
+        let written = sample.history.count_of(&sample.server_key);
         let acknowledged = written.saturating_sub(u64::from(sample.semi_sync_waiting));
         if sample.semi_sync_waiting == 0 || acknowledged > self.belief.acknowledged {
             self.belief.flowed_ms = self.belief.now;

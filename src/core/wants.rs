@@ -112,7 +112,7 @@ impl Core {
             return if holding && !peer.beat.server_ok { Receiver::Off } else { Receiver::Keep };
         };
         if holding {
-            let agree = theirs.only(&peer.beat.server_key) == sample.history.only(&peer.beat.server_key);
+            let agree = theirs.agrees_on(&sample.history, &peer.beat.server_key);
             let merges = peer.beat.state == State::Quarantined && peer.beat.merges;
             return if (agree || merges) && !peer.beat.state.holds() { Receiver::On } else { Receiver::Keep };
         }

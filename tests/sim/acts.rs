@@ -69,7 +69,8 @@ impl World {
         node.powered = true;
         node.clock = Clock::new(self.now, boots, node.clock.rate());
         let quick = self.set.thread_us <= 100;
-        let [server, agent] = if quick { [1, 1] } else { [self.chance.between(300_000, 3_000_000), self.chance.between(100_000, 2_000_000)] };
+        let [server, agent] =
+            if quick { [1, 1] } else { [self.chance.between(300_000, 3_000_000), self.chance.between(100_000, 2_000_000)] };
         self.start_server_in(at, server);
         self.nodes[at].life += 1;
         let life = self.nodes[at].life;

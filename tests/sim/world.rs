@@ -295,8 +295,8 @@ impl World {
         let local = self.nodes[at].clock.now(self.now);
         let Some(agent) = &mut self.nodes[at].agent else { return };
         // The main thread wakes up in any case to bless the link thread anew.
-        let bless = local + self.set.limits.gate * 1000 / 4;
-        let wait = (agent.core.deadline() * 1000).min(bless).saturating_sub(local);
+        let bless = local / 1000 + self.set.limits.gate / 4;
+        let wait = (agent.core.deadline().min(bless) * 1000).saturating_sub(local);
         let when = self.now + self.nodes[at].clock.stretch(wait);
         if let Some(agent) = &mut self.nodes[at].agent
             && when < agent.tick_at
