@@ -292,10 +292,10 @@ impl Core {
         let beat = self.belief.peer.as_ref().map(|peer| &peer.beat);
         let theirs = beat.and_then(|beat| beat.history.as_ref().map(|history| history.union(&beat.unapplied)));
         // What it has now, not ever: what both have lost nobody can wait for.
-        if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample) {
-            if !self.belief.own_mark.agrees_on(&theirs, &sample.server_key) {
-                self.belief.own_mark = theirs.only(&sample.server_key);
-            }
+        if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample)
+            && !self.belief.own_mark.agrees_on(&theirs, &sample.server_key)
+        {
+            self.belief.own_mark = theirs.only(&sample.server_key);
         }
     }
 

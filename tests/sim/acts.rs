@@ -4,7 +4,7 @@ use mmha::core::event::Event;
 
 use crate::check::DAZED_US;
 use crate::node::{Clock, Up};
-use crate::queue::{Job, Us};
+use crate::queue::Job;
 use crate::world::World;
 
 impl World {
@@ -171,17 +171,5 @@ impl World {
         for mend in ["mend_links", "mend_gateway", "lose_nothing", "replay_nothing"] {
             self.act(mend, 0);
         }
-    }
-
-    /// Up to `limit` of the world's time, or until it is so; looked at each second.
-    pub fn run_until(&mut self, limit: Us, done: impl Fn(&World) -> bool) -> bool {
-        let end = self.now + limit;
-        while self.now < end && self.watch.fault.is_none() {
-            if done(self) {
-                return true;
-            }
-            self.run(500_000);
-        }
-        done(self)
     }
 }

@@ -88,10 +88,6 @@ impl World {
         self.nodes[at].agent.as_ref().map(|agent| agent.core.state().name())
     }
 
-    pub fn rule(&self, at: usize) -> Option<u16> {
-        self.nodes[at].agent.as_ref().map(|agent| agent.core.view().rule())
-    }
-
     pub fn states(&self) -> String {
         let show = |at: usize| {
             let node = &self.nodes[at];
