@@ -121,7 +121,9 @@ impl Core {
         facts.set(Fact::DbFoundClosed, belief.found_closed_order == self.order);
         let closed = belief.closed.as_ref().is_some_and(|(order, _)| *order == self.order);
         facts.set(Fact::DbClosed, closed || (self.limits.both_write && self.sample().is_some()));
-        facts.set(Fact::Applied, self.applied());
+        // A claim rests on a look that was taken since: what came in the last moment, acknowledged, must be in it.
+        let looked = self.state != State::Gate || belief.sample.as_ref().is_some_and(|sample| sample.taken_ms >= self.entered_ms);
+        facts.set(Fact::Applied, looked && self.applied());
         let patience = if belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving) { EXTRA_PATIENCE_MS } else { 0 };
         facts.set(Fact::Agrees, self.agrees());
         facts.set(Fact::Merging, self.merging());
@@ -239,9 +241,7 @@ impl Core {
         let owed = self.owed();
         let applier = sample.replica.as_ref().is_some_and(|replica| replica.applier_running) || sample.history.contains(&owed);
         let all = sample.history.contains(&owed) && sample.history.contains(&self.belief.own_mark);
-        // A claim rests on a look that was taken since: what came in the last moment, acknowledged, must be in it.
-        let claimed = if self.state == State::Gate { self.entered_ms } else { 0 };
-        alive && sample.taken_ms >= silent_since.max(claimed) && applier && all
+        alive && sample.taken_ms >= silent_since && applier && all
     }
 
     /// What was received and must be applied. Not what a quarantined peer wrote: that may conflict, and nobody waits for it.

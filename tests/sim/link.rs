@@ -100,6 +100,7 @@ impl World {
             agent.address = Address::Held { renewed_ms: local / 1000 };
         }
         match if held { agent.orders.gate } else { Hold::No } {
+            Hold::Yes if bugs.gate_never_shuts => (node.gate_until, agent.gate) = (Us::MAX, Gate::Open),
             Hold::Yes => (node.gate_until, agent.gate) = (local + limits.gate * 1000, Gate::Open),
             Hold::No if bugs.gate_never_shuts => agent.gate = Gate::Shut,
             Hold::No => (node.gate_until, agent.gate) = (0, Gate::Shut),

@@ -1,8 +1,9 @@
 //! The simulator: two real decision cores in a modelled world in which everything breaks, told by seed. A seed is a story (`story`): faults
 //! first, then everything is healed and the pair must come to rest. Time jumps from event to event; after each one it is checked that
 //! - no two nodes could both acknowledge a write, and no two boxes on the network have the address;
-//! - no server is opened with received transactions unapplied, unless an operator forced it;
-//! and in the end that one healthy node serves within 90 s, that the address then moves four times at most, and that with lossless durability
+//! - no server is opened with received transactions unapplied, unless an operator forced it.
+//!
+//! And in the end that one healthy node serves within 90 s, that the address then moves four times at most, and that with lossless durability
 //! no acknowledged row is missing. The same seed gives the same story.
 //!
 //! What two nodes without an arbiter cannot promise is left out or excused, and nothing else:
