@@ -56,7 +56,7 @@ pub fn without_rule(number: u16) -> &'static [Rule] {
     changed(|rule| rule.number != number)
 }
 
-fn changed(mut change: impl FnMut(&mut Rule) -> bool) -> &'static [Rule] {
+pub fn changed(mut change: impl FnMut(&mut Rule) -> bool) -> &'static [Rule] {
     let mut rules = Vec::new();
     for rule in RULES {
         let mut rule = *rule;

@@ -3,7 +3,7 @@
 use mmha::core::fact::Fact;
 use mmha::core::rules::{Lit, RULES};
 
-use crate::bugs::{Spoil, without, without_literal, without_rule};
+use crate::bugs::{Spoil, changed, without, without_literal, without_rule};
 use crate::story::tell;
 
 type Bug = (&'static str, Spoil);
@@ -15,24 +15,31 @@ pub const BUGS: &[Bug] = &[
     ("rule 39 without peer.consents", Spoil::Table(|| without(39, Fact::PeerConsents))),
     ("no rule 5: a holder that is cut off stays", Spoil::Table(|| without_rule(5))),
     ("no rule 2: a newer epoch is ignored", Spoil::Table(|| without_rule(2))),
-    ("no rule 1: who stood still goes on", Spoil::Table(|| without_rule(1))),
     ("rule 28 without may.alone", Spoil::Table(|| spoiled(&[(28, Fact::Alone), (37, Fact::Alone)]))),
     ("rule 64 grants before the peer has everything", Spoil::Table(|| without(64, Fact::PeerApplied))),
-    ("rule 50 resigns to a peer that is not in sync", Spoil::Table(|| without(50, Fact::PeerSynced))),
     ("no rule 71: a refusal is not heard", Spoil::Table(|| without_rule(71))),
+    ("a grant is taken back by timeout", Spoil::Table(taken_back)),
+    ("no rule 70: a grant that was used is not noticed", Spoil::Table(|| without_rule(70))),
+    ("no rule 90: who was cut off stays isolated", Spoil::Table(|| without_rule(90))),
+    ("no rule 92: a server that is well again is not trusted", Spoil::Table(|| without_rule(92))),
     ("the gate never shuts", Spoil::Actuator(|bugs| bugs.gate_never_shuts = true)),
-    ("the lease is renewed by a stuck loop", Spoil::Actuator(|bugs| bugs.stuck_loop_renews = true)),
-    ("standing still is not noticed", Spoil::Actuator(|bugs| bugs.gap_ignored = true)),
-    ("the address stays", Spoil::Actuator(|bugs| bugs.address_stays = true)),
-    ("read-only is reported before it is so", Spoil::Actuator(|bugs| bugs.read_only_unconfirmed = true)),
     ("the epoch is not written", Spoil::Actuator(|bugs| bugs.epoch_not_saved = true)),
     ("recordings are believed", Spoil::Actuator(|bugs| bugs.recordings_trusted = true)),
     ("semi-sync is given up by its timeout", Spoil::Actuator(|bugs| bugs.semi_sync_times_out = true)),
     ("commits do not wait", Spoil::Actuator(|bugs| bugs.commits_do_not_wait = true)),
     ("isolation longer than deadtime", Spoil::Limit(|limits| limits.isolation = 4_000)),
     ("gate longer than deadtime", Spoil::Limit(|limits| limits.gate = 6_000)),
-    ("failback without a pause after a failed one", Spoil::Limit(|limits| limits.failback_delay = 0)),
 ];
+
+fn taken_back() -> &'static [mmha::core::rules::Rule] {
+    changed(|rule| {
+        if rule.number == 72 {
+            rule.when = &[&[Lit::Is(Fact::TimeOver)]];
+            rule.to = mmha::core::state::State::Active;
+        }
+        true
+    })
+}
 
 fn unprobed() -> &'static [mmha::core::rules::Rule] {
     spoiled(&[(32, Fact::VipAnswered), (33, Fact::VipQuiet), (35, Fact::VipQuiet), (35, Fact::IntentOver)])
