@@ -3,7 +3,7 @@
 use mmha::core::event::Event;
 
 use crate::check::DAZED_US;
-use crate::node::{Clock, Up};
+use crate::node::{Clock, Health};
 use crate::queue::Job;
 use crate::world::World;
 
@@ -108,13 +108,13 @@ impl World {
         let server = &mut self.nodes[at].server;
         match act {
             "kill_server" => self.end_server(at),
-            "start_server" if server.up == Up::Hung => self.unhang(at),
+            "start_server" if server.up == Health::Hung => self.unhang(at),
             "start_server" if self.nodes[at].powered => {
                 let wait = if self.set.thread_us <= 100 { 1 } else { self.chance.between(50_000, 2_000_000) };
                 self.start_server_in(at, wait);
             }
             "start_server" => {}
-            "hang_server" if server.up == Up::Up => server.up = Up::Hung,
+            "hang_server" if server.up == Health::Up => server.up = Health::Hung,
             "hang_server" => {}
             "stall" => server.stalled = true,
             "unstall" => {

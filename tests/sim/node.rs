@@ -46,7 +46,7 @@ impl Clock {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Up {
+pub enum Health {
     Up,
     Dead,
     Hung,
@@ -55,7 +55,7 @@ pub enum Up {
 /// A modelled server. Transactions of one writer are numbered from 1 without gaps, so a count says which ones are there.
 #[derive(Debug, Clone)]
 pub struct Server {
-    pub up: Up,
+    pub up: Health,
     /// Grows with every start and end.
     pub number: u32,
     pub read_only: bool,
@@ -80,7 +80,7 @@ pub struct Server {
 impl Server {
     pub fn new() -> Server {
         Server {
-            up: Up::Up,
+            up: Health::Up,
             number: 0,
             read_only: true,
             semi_sync: false,
@@ -99,7 +99,7 @@ impl Server {
 
     /// Crash recovery drops what nobody acknowledged (MariaDB with init_rpl_role=SLAVE), and the relay log is fetched again.
     pub fn end(&mut self) {
-        self.up = Up::Dead;
+        self.up = Health::Dead;
         self.number += 1;
         self.own = self.committed;
         self.received = self.applied;

@@ -1,6 +1,6 @@
 //! What servers do: clients' writes, statements of agents, replication with semi-sync, crashes and starts. A transaction is a number.
 
-use crate::node::Up;
+use crate::node::Health;
 use crate::queue::{Job, Sql, Us};
 use crate::world::World;
 
@@ -35,14 +35,14 @@ impl World {
     pub fn flows(&self, to: usize) -> bool {
         let (replica, source) = (&self.nodes[to].server, &self.nodes[1 - to].server);
         let stream = &self.streams[to];
-        let both_up = replica.up == Up::Up && source.up == Up::Up;
+        let both_up = replica.up == Health::Up && source.up == Health::Up;
         both_up && stream.replica_sees && stream.source_sees && replica.receiver && !replica.stalled && self.wire()
     }
 
     /// Clients on the LAN reach this node's server, on whatever address.
     pub fn reachable(&self, at: usize) -> bool {
         let node = &self.nodes[at];
-        node.server.up == Up::Up && node.runs() && node.on_lan() && node.gate_open(self.now)
+        node.server.up == Health::Up && node.runs() && node.on_lan() && node.gate_open(self.now)
     }
 
     fn waits(&self, at: usize) -> bool {
@@ -108,9 +108,9 @@ impl World {
             Job::Apply => {
                 let server = &mut self.nodes[at].server;
                 server.applying = false;
-                if server.up == Up::Up {
+                if server.up == Health::Up {
                     server.applied = server.received;
-                } else if server.up == Up::Hung {
+                } else if server.up == Health::Hung {
                     self.apply_in(at, 100_000);
                 }
             }
@@ -130,7 +130,7 @@ impl World {
             return;
         }
         if !self.flows(at) {
-            let hung = self.nodes[at].server.up == Up::Hung || self.nodes[1 - at].server.up == Up::Hung;
+            let hung = self.nodes[at].server.up == Health::Hung || self.nodes[1 - at].server.up == Health::Hung;
             let wait = if hung { 1_000_000 } else { REPEAT_US };
             return self.send_rows(at, wait);
         }
@@ -162,10 +162,10 @@ impl World {
     fn connect(&mut self, to: usize) {
         self.streams[to].connecting = false;
         let replica = &self.nodes[to].server;
-        if replica.up != Up::Up || !replica.receiver || self.streams[to].replica_sees && self.streams[to].source_sees {
+        if replica.up != Health::Up || !replica.receiver || self.streams[to].replica_sees && self.streams[to].source_sees {
             return;
         }
-        if self.wire() && self.nodes[1 - to].server.up == Up::Up {
+        if self.wire() && self.nodes[1 - to].server.up == Health::Up {
             let stream = &mut self.streams[to];
             (stream.replica_sees, stream.source_sees, stream.cut) = (true, true, false);
             stream.number += 1;
@@ -231,7 +231,7 @@ impl World {
     }
 
     pub fn sql(&mut self, at: usize, act: Sql, number: u32) {
-        if self.nodes[at].server.up != Up::Up || self.nodes[at].server.number != number {
+        if self.nodes[at].server.up != Health::Up || self.nodes[at].server.number != number {
             return;
         }
         match act {
@@ -301,7 +301,7 @@ impl World {
     }
 
     pub fn end_server(&mut self, at: usize) {
-        if self.nodes[at].server.up == Up::Dead {
+        if self.nodes[at].server.up == Health::Dead {
             return;
         }
         self.nodes[at].server.end();
@@ -320,10 +320,10 @@ impl World {
 
     pub fn server_up(&mut self, at: usize, number: u32) {
         let server = &mut self.nodes[at].server;
-        if server.up != Up::Dead || server.number != number {
+        if server.up != Health::Dead || server.number != number {
             return;
         }
-        (server.up, server.number) = (Up::Up, number + 1);
+        (server.up, server.number) = (Health::Up, number + 1);
         let number = server.number;
         self.push_server(at, 1_000, Job::Write { server: number });
         self.keep_connecting(1 - at, CONNECT_US);
@@ -331,8 +331,8 @@ impl World {
 
     /// A hung server goes on where it was.
     pub fn unhang(&mut self, at: usize) {
-        if self.nodes[at].server.up == Up::Hung {
-            self.nodes[at].server.up = Up::Up;
+        if self.nodes[at].server.up == Health::Hung {
+            self.nodes[at].server.up = Health::Up;
         }
     }
 }

@@ -4,7 +4,7 @@
 use mmha::core::event::{Event, RemoteSeen, RoleOutcome, ServerSeen, StoreSeen};
 use mmha::core::want::{Hold, Receiver, Remote, Writes};
 
-use crate::node::Up;
+use crate::node::Health;
 use crate::queue::{Job, Sql, Us};
 use crate::world::World;
 
@@ -52,18 +52,18 @@ impl World {
                 let taken_ms = self.local_ms(at);
                 let slow = self.nodes[at].server.slow_us;
                 match self.nodes[at].server.up {
-                    Up::Hung => self.after(at, HANG_US, Job::Hangs { taken_ms }),
-                    Up::Up if slow > 0 => {
+                    Health::Hung => self.after(at, HANG_US, Job::Hangs { taken_ms }),
+                    Health::Up if slow > 0 => {
                         let (wait, early) = (self.chance.below(slow), self.chance.below(2) == 0);
                         // Half of them see how it was at first, half how it is in the end.
                         self.note_early_look(at, early);
                         self.after(at, wait, Job::Looked { taken_ms, early });
                     }
-                    Up::Up | Up::Dead => self.looked(at, taken_ms, false),
+                    Health::Up | Health::Dead => self.looked(at, taken_ms, false),
                 }
             }
             Job::Looked { taken_ms, early } => self.looked(at, taken_ms, early),
-            Job::Hangs { taken_ms } if self.nodes[at].server.up == Up::Hung => {
+            Job::Hangs { taken_ms } if self.nodes[at].server.up == Health::Hung => {
                 let _ = taken_ms;
                 self.post(at, Event::Server(ServerSeen::Hung));
                 self.look_again(at, ABSENT_US);
@@ -84,7 +84,7 @@ impl World {
     }
 
     fn looked(&mut self, at: usize, taken_ms: u64, early: bool) {
-        let up = self.nodes[at].server.up == Up::Up;
+        let up = self.nodes[at].server.up == Health::Up;
         let seen = match (up, if early { self.watch.early[at].take() } else { None }) {
             (false, _) => ServerSeen::Dead,
             (true, Some(sample)) => ServerSeen::Ok(Box::new(mmha::core::event::Sample { taken_ms, ..sample })),
@@ -214,14 +214,14 @@ impl World {
             }
             Job::RemoteDown { tries: 1 } if !answers => self.after(at, CONNECT_US, Job::RemoteDown { tries: 2 }),
             Job::RemoteDown { .. } if !answers => self.remote_end(at, RemoteSeen::Down),
-            Job::Remote | Job::RemoteDown { .. } if peer == Up::Dead || fence_skipped => self.remote_end(at, RemoteSeen::Down),
+            Job::Remote | Job::RemoteDown { .. } if peer == Health::Dead || fence_skipped => self.remote_end(at, RemoteSeen::Down),
             Job::Remote | Job::RemoteDown { .. } if want == Remote::Fence => {
                 (agent.remote_busy, agent.fenced_at) = (true, None);
                 self.post(at, Event::Remote(RemoteSeen::Up));
                 let number = self.nodes[1 - at].server.number;
                 let wait = 300 + self.chance.below(self.nodes[1 - at].server.slow_us + 1_000);
                 self.queue.push(self.now + wait, 1 - at, 0, Job::FencedByPeer { server: number });
-                let most = if peer == Up::Hung { 3_000_000 } else { wait + 500 };
+                let most = if peer == Health::Hung { 3_000_000 } else { wait + 500 };
                 self.after(at, most, Job::RemoteDone);
             }
             Job::Remote | Job::RemoteDown { .. } => self.remote_end(at, RemoteSeen::Up),
@@ -243,7 +243,7 @@ impl World {
 
     /// The statement of the peer's agent reaches this server.
     pub fn fenced_by_peer(&mut self, at: usize, server: u32) {
-        let alive = self.nodes[at].server.up == Up::Up && self.nodes[at].server.number == server;
+        let alive = self.nodes[at].server.up == Health::Up && self.nodes[at].server.number == server;
         if !alive || !self.peer_answers(1 - at) {
             return;
         }
@@ -265,7 +265,7 @@ impl World {
             // The last look before the statement that opens the server.
             Job::RoleChecked { order } => {
                 let (wanted, number) = (agent.role.order == order, self.nodes[at].server.number);
-                if wanted && server == Up::Up {
+                if wanted && server == Health::Up {
                     let wait = self.chance.between(50, 300);
                     self.queue.push(self.now + wait, at, 0, Job::Sql { act: Sql::Open, server: number });
                     let more = self.chance.between(0, self.nodes[at].server.slow_us);
@@ -274,7 +274,7 @@ impl World {
                     self.role_failed(at, order, server);
                 }
             }
-            Job::RoleDone { order } if server == Up::Up => {
+            Job::RoleDone { order } if server == Health::Up => {
                 agent.role_busy = false;
                 if let Some(history) = agent.closed_at.take() {
                     self.role_report(at, order, RoleOutcome::Closed(history));
@@ -286,12 +286,12 @@ impl World {
         }
     }
 
-    fn role_failed(&mut self, at: usize, order: u64, server: Up) {
+    fn role_failed(&mut self, at: usize, order: u64, server: Health) {
         let Some(agent) = &mut self.nodes[at].agent else { return };
         (agent.role_busy, agent.closed_at) = (false, None);
-        let why = if server == Up::Hung { "it hangs" } else { "it is dead, or the order was withdrawn" };
+        let why = if server == Health::Hung { "it hangs" } else { "it is dead, or the order was withdrawn" };
         self.post(at, Event::Role { order, outcome: RoleOutcome::Failed(why.to_owned()) });
-        let wait = if server == Up::Up { self.set.thread_us } else { RECONCILE_US };
+        let wait = if server == Health::Up { self.set.thread_us } else { RECONCILE_US };
         self.after(at, wait, Job::Role);
     }
 
@@ -311,9 +311,9 @@ impl World {
         if role.writes == Writes::Keep && role.receiver == Receiver::Keep {
             return;
         }
-        if server != Up::Up {
+        if server != Health::Up {
             agent.role_busy = true;
-            let wait = if server == Up::Hung { RECONCILE_US } else { self.set.thread_us };
+            let wait = if server == Health::Hung { RECONCILE_US } else { self.set.thread_us };
             return self.after(at, wait, Job::RoleDone { order: role.order });
         }
         let have = &self.nodes[at].server;
