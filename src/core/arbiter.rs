@@ -28,8 +28,8 @@ impl Core {
             // What was believed runs out by itself.
             ArbiterSeen::Unreachable(_) => {}
         }
-        let silent_ms = self.belief.peer.as_ref().map_or(0, |peer| self.since(peer.heard_ms));
-        let outlived = silent_ms > OUTLIVED * self.limits.arbiter_ttl.unwrap_or(0);
+        let longest = OUTLIVED * self.limits.arbiter_ttl.unwrap_or(0);
+        let outlived = self.belief.peer.as_ref().is_some_and(|peer| self.since(peer.heard_ms) > longest);
         // Its lease has been renewed since I last heard it: it serves on.
         if matches!(&seen, ArbiterSeen::Taken { by } if *by == self.id.peer_name) && outlived {
             self.doubt_sync();
@@ -38,7 +38,7 @@ impl Core {
     }
 
     fn has_lease(&self) -> bool {
-        self.belief.now < self.belief.arbiter_until_ms
+        self.since(self.belief.arbiter_until_ms) < 0
     }
 
     /// Until when the peer's last echo keeps it from claiming, as far as I can rely on that.
@@ -52,7 +52,7 @@ impl Core {
             return true;
         }
         if self.state.holds() || self.state == State::Boot {
-            return self.has_lease() || self.belief.now < self.echo_until();
+            return self.has_lease() || self.since(self.echo_until()) < 0;
         }
         let beat = self.belief.peer.as_ref().map(|peer| (peer.heard_ms, peer.beat.gate_ms));
         let (heard_ms, gate_ms) = beat.unwrap_or((self.belief.started_ms, self.limits.gate));

@@ -1,6 +1,7 @@
 //! From beliefs to facts: every comparison with a limit stands here.
 
 use super::Core;
+use super::calm::Age;
 use super::event::{Address, FenceSeen, Gate, Ms, RemoteSeen, Sample, ServerSeen};
 use super::fact::{Fact, Facts};
 use super::history::History;
@@ -123,15 +124,18 @@ impl Core {
         facts.set(Fact::DbFoundClosed, belief.found_closed_order == self.order);
         let closed = belief.closed.as_ref().is_some_and(|(order, _)| *order == self.order);
         facts.set(Fact::DbClosed, closed || (self.limits.both_write && self.sample().is_some()));
-        facts.set(Fact::Applied, self.applied());
+        // A claim rests on a look that was taken since: what came in the last moment, acknowledged, must be in it.
+        let looked = self.state != State::Gate || belief.sample.as_ref().is_some_and(|sample| sample.taken_ms >= self.entered_ms);
+        facts.set(Fact::Applied, looked && self.applied());
         let patience = if belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving) { EXTRA_PATIENCE_MS } else { 0 };
         facts.set(Fact::Agrees, self.agrees());
         facts.set(Fact::Merging, self.merging());
-        facts.set(Fact::Extra, !self.raw_extra().is_empty() && belief.extra_since.is_some_and(|since| self.since(since) >= patience));
+        let extra = self.has_extra() == Some(true);
+        facts.set(Fact::Extra, extra && belief.extra_since.is_some_and(|since| self.since(since) >= patience));
     }
 
-    pub(super) fn since(&self, then: Ms) -> Ms {
-        self.belief.now.saturating_sub(then)
+    pub(super) fn since(&self, then: Ms) -> Age<'_> {
+        Age { then, now: self.belief.now, next: &self.belief.next }
     }
 
     /// The pair's deadtime: the larger of both nodes', and never before the peer's announced gate has ended (SAFETY A10, B9).
@@ -172,7 +176,7 @@ impl Core {
         let (Some(theirs), Some(closed), Some(sample)) = (theirs, closed, &self.belief.sample) else {
             return self.limits.both_write;
         };
-        self.peer_echo() && theirs.contains(&closed.only(&sample.server_key))
+        self.peer_echo() && theirs.contains_of(closed, &sample.server_key)
     }
 
     pub(super) fn ping_answers(&self) -> bool {
@@ -191,8 +195,8 @@ impl Core {
     /// By all the proof so far the VIP will be mine as soon as the deadtime is over: to be announced (SAFETY B8).
     pub(super) fn claims(&self) -> bool {
         let belief = &self.belief;
-        let silent = belief.peer.as_ref().map_or(self.since(belief.started_ms), |peer| self.since(peer.heard_ms));
-        let soon = silent + 2 * self.limits.keepalive >= self.deadtime();
+        let silent = self.since(belief.peer.as_ref().map_or(belief.started_ms, |peer| peer.heard_ms));
+        let soon = silent >= self.deadtime().saturating_sub(2 * self.limits.keepalive);
         let unanswered = belief.first_probe_ms.is_some() && belief.probes >= QUIET_PROBES / 2 && belief.probing;
         let may = belief.alone && !self.paused() || belief.force;
         // One lost answer is not silence: whoever hears the claim yields at once.
@@ -258,11 +262,16 @@ impl Core {
 
     /// Own transactions that the leader of the pair lacks.
     pub(super) fn raw_extra(&self) -> History {
-        self.compared().map(|(mine, theirs)| mine.minus(&theirs)).unwrap_or_default()
+        self.compared().map(|(sample, theirs)| sample.history.only(&sample.server_key).minus(theirs)).unwrap_or_default()
+    }
+
+    /// Whether there are any; `None` while they cannot be compared.
+    pub(super) fn has_extra(&self) -> Option<bool> {
+        self.compared().map(|(sample, theirs)| !theirs.contains_of(&sample.history, &sample.server_key))
     }
 
     pub(super) fn agrees(&self) -> bool {
-        self.compared().is_some() && self.raw_extra().is_empty()
+        self.has_extra() == Some(false)
     }
 
     /// All that is extra here was accepted; what has come since was not.
@@ -272,20 +281,20 @@ impl Core {
         !extra.is_empty() && accepted.contains(&extra)
     }
 
-    /// Own transactions that this server has lost and the leader still has.
-    pub(super) fn lost_tail(&self) -> History {
-        self.compared().map(|(mine, theirs)| theirs.minus(&mine)).unwrap_or_default()
+    /// This server has lost own transactions that the leader still has.
+    pub(super) fn has_lost_tail(&self) -> bool {
+        self.compared().is_some_and(|(sample, theirs)| !sample.history.contains_of(theirs, &sample.server_key))
     }
 
-    /// My own writes as I have them and as the leader has them; `None` while there is no leader or either is not known.
-    fn compared(&self) -> Option<(History, History)> {
+    /// What I have and what the leader has; `None` while there is no leader or either is not known.
+    fn compared(&self) -> Option<(&Sample, &History)> {
         if self.limits.both_write || self.state.holds() || !self.peer_echo() || !self.read_only() {
             return None;
         }
         let (sample, peer) = (self.sample()?, self.belief.peer.as_ref()?);
         let theirs = peer.beat.history.as_ref()?;
         let leads = peer.beat.state.holds() || self.diverged_behind();
-        leads.then(|| (sample.history.only(&sample.server_key), theirs.only(&sample.server_key)))
+        leads.then_some((sample, theirs))
     }
 
     /// Nobody holds, both have what the other lacks, and the peer held the later epoch.

@@ -1,5 +1,7 @@
 //! What we believe and how fresh it is. Only bookkeeping: no decision is taken here.
 
+use std::cell::Cell;
+
 use super::Core;
 use super::beat::Beat;
 use super::brake::Pause;
@@ -10,9 +12,6 @@ use super::event::{
 use super::history::History;
 use super::state::State;
 use super::want::{ArbiterOrder, Hold};
-
-/// How long an operator's `--force` counts.
-const FORCE_MS: Ms = 60_000;
 
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -29,6 +28,8 @@ pub struct Peer {
 #[derive(Debug)]
 pub struct Belief {
     pub now: Ms,
+    /// When the next comparison of an age with a limit comes out differently, by all that were made since the last event.
+    pub next: Cell<Ms>,
     pub started_ms: Ms,
     /// The last change between holding and not holding: older looks at a server prove nothing about now.
     pub era_ms: Ms,
@@ -95,6 +96,11 @@ pub struct Belief {
     pub flowed_ms: Ms,
     /// At my last good look at the server everything acknowledged was at the peer too.
     pub synced: bool,
+    /// What may have been acknowledged before commits began to wait for the peer.
+    pub alone_until: Option<History>,
+    /// My server has ended while I followed the peer, and has not yet caught up with what the peer had then.
+    pub torn: bool,
+    pub torn_until: Option<History>,
     /// The writer has transactions that have not reached me; how many have, and when the last did.
     pub missing: bool,
     pub got: u64,
@@ -127,6 +133,7 @@ impl Belief {
     pub fn new(now: Ms) -> Belief {
         Belief {
             now,
+            next: Cell::new(0),
             started_ms: now,
             era_ms: now,
             era_order: 0,
@@ -174,6 +181,9 @@ impl Belief {
             acknowledged: 0,
             flowed_ms: now,
             synced: false,
+            alone_until: None,
+            torn: false,
+            torn_until: None,
             missing: false,
             got: 0,
             got_ms: now,
@@ -208,8 +218,8 @@ impl Belief {
 
 impl Core {
     pub(super) fn note(&mut self, event: Event, now: Ms) {
-        self.belief.now = now.max(self.belief.now);
-        let now = self.belief.now;
+        self.belief.now = now;
+        self.belief.next.set(Ms::MAX);
         match event {
             Event::Tick => {}
             Event::Woke { gap_ms } => self.note_woke(gap_ms),
@@ -272,7 +282,9 @@ impl Core {
         let beat = self.belief.peer.as_ref().map(|peer| &peer.beat);
         let theirs = beat.and_then(|beat| beat.history.as_ref().map(|history| history.union(&beat.unapplied)));
         // What it has now, not ever: what both have lost nobody can wait for.
-        if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample) {
+        if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample)
+            && !self.belief.own_mark.agrees_on(&theirs, &sample.server_key)
+        {
             self.belief.own_mark = theirs.only(&sample.server_key);
         }
     }
@@ -306,12 +318,16 @@ impl Core {
     fn note_server(&mut self, seen: ServerSeen) {
         if let ServerSeen::Ok(sample) = &seen {
             if let Some(replica) = &sample.replica {
-                let mark = self.belief.mark.union(&replica.received.without(&sample.server_key));
+                let known = self.belief.mark.contains_without(&replica.received, &sample.server_key);
+                let news = if known { History::default() } else { replica.received.without(&sample.server_key) };
+                let mark = self.belief.mark.union(&news);
                 self.belief.mark_before = std::mem::replace(&mut self.belief.mark, mark);
             }
             self.note_flow(sample);
             self.belief.sample = Some((**sample).clone());
             self.note_synced();
+        } else if seen == ServerSeen::Dead {
+            self.note_torn();
         }
         self.belief.server = Some(seen);
     }
@@ -349,41 +365,5 @@ impl Core {
             }
             StoreSeen::Failed(text) => self.belief.store_error = Some(text),
         }
-    }
-
-    /// Beliefs that follow from others over time.
-    fn track(&mut self) {
-        self.track_semi_sync();
-        self.track_stall();
-        self.track_claim();
-        let heard = self.peer_heard();
-        self.belief.solo = match self.state {
-            State::Active => !(heard || self.limits.lossless && self.belief.semi_sync),
-            _ => self.belief.solo && !heard,
-        };
-        // An operator's risk is about what was seen then, not about whatever comes later.
-        self.belief.force &= self.since(self.belief.forced_ms) < FORCE_MS;
-        let extra = !self.raw_extra().is_empty();
-        // Accepted were these transactions: once the leader has them, the same numbers may one day name others.
-        if self.belief.merge.as_ref().is_some_and(|accepted| !accepted.is_empty()) && self.agrees() {
-            self.belief.merge = Some(History::default());
-        }
-        self.belief.extra_since = if extra { self.belief.extra_since.or(Some(self.belief.now)) } else { None };
-        let belief = &mut self.belief;
-        let newer = belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.epoch > belief.record.epoch);
-        if newer && !self.state.holds() {
-            belief.want_record.holder = false;
-        }
-    }
-
-    /// Probes count from when they became wanted; the claim is announced from when only time is missing.
-    fn track_claim(&mut self) {
-        let probing = self.probe();
-        if probing && !self.belief.probing {
-            self.belief.probes = 0;
-            self.belief.first_probe_ms = None;
-        }
-        self.belief.probing = probing;
-        self.belief.claims_since = if self.claims() { self.belief.claims_since.or(Some(self.belief.now)) } else { None };
     }
 }

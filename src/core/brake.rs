@@ -39,12 +39,16 @@ impl Core {
     }
 
     pub(super) fn paused(&self) -> bool {
-        self.belief.now < self.belief.pause.until_ms
+        self.since(self.belief.pause.until_ms) < 0
     }
 
     /// Minutes that are left of a pause, rounded up: what is said changes once a minute.
     pub(super) fn pause_minutes(&self) -> u64 {
-        self.belief.pause.until_ms.saturating_sub(self.belief.now).div_ceil(60_000)
+        let until = self.belief.pause.until_ms;
+        let minutes = until.saturating_sub(self.belief.now).div_ceil(60_000);
+        // Compared so that the core looks again when the next minute is over.
+        let over = self.since(until.saturating_sub(minutes.saturating_sub(1) * 60_000)) >= 0;
+        if over { 0 } else { minutes }
     }
 
     pub(super) fn flapping(&self) -> bool {

@@ -74,29 +74,29 @@ impl Core {
     pub(super) fn not_ready_why(&self) -> Option<&'static str> {
         let belief = &self.belief;
         let replica = self.sample().and_then(|sample| sample.replica.as_ref());
-        let reasons = [
-            (belief.stop, "it is stopping"),
+        let reasons: [(&dyn Fn() -> bool, &str); 19] = [
+            (&|| belief.stop, "it is stopping"),
             // Who was the last to hold the address may take it again: its server may have been restarted in the pause.
-            (self.paused() && !belief.record.holder, "the pair is paused: `mmha resume` ends that"),
-            (self.state.holds(), "it serves"),
-            (matches!(self.state, State::Boot), "it has just started"),
-            (matches!(self.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),
-            (matches!(self.state, State::Isolated), "it is cut off"),
-            (!matches!(belief.server, Some(ServerSeen::Ok(_))), "its server does not work"),
-            (belief.disk_error.is_some(), "its server's disk takes no writes"),
-            (!matches!(self.state, State::Standby | State::Gate), "it is not standby"),
-            (belief.carrier != Some(true), "its interface has no carrier"),
-            (!belief.record_known || belief.store_error.is_some(), "its epoch file cannot be used"),
-            (!self.read_only(), "its server is not confirmed read-only"),
-            (self.sample().is_none(), "its server has not been looked at in this state"),
-            (replica.is_none(), "replication is not set up on it"),
-            (!replica.is_some_and(|replica| replica.applier_running) && !self.applied(), "its applier does not run"),
-            (!self.raw_extra().is_empty(), "it has transactions the writer lacks"),
-            (self.behind_peer(), "it lacks transactions of its peer, or cannot know"),
-            (self.lacks_own_history(), "it has lost transactions of its own that its peer has"),
-            (!self.lost_tail().is_empty(), "it is fetching back transactions it had lost"),
+            (&|| self.paused() && !belief.record.holder, "the pair is paused: `mmha resume` ends that"),
+            (&|| self.state.holds(), "it serves"),
+            (&|| matches!(self.state, State::Boot), "it has just started"),
+            (&|| matches!(self.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),
+            (&|| matches!(self.state, State::Isolated), "it is cut off"),
+            (&|| !matches!(belief.server, Some(ServerSeen::Ok(_))), "its server does not work"),
+            (&|| belief.disk_error.is_some(), "its server's disk takes no writes"),
+            (&|| !matches!(self.state, State::Standby | State::Gate), "it is not standby"),
+            (&|| belief.carrier != Some(true), "its interface has no carrier"),
+            (&|| !belief.record_known || belief.store_error.is_some(), "its epoch file cannot be used"),
+            (&|| !self.read_only(), "its server is not confirmed read-only"),
+            (&|| self.sample().is_none(), "its server has not been looked at in this state"),
+            (&|| replica.is_none(), "replication is not set up on it"),
+            (&|| !replica.is_some_and(|replica| replica.applier_running) && !self.applied(), "its applier does not run"),
+            (&|| self.has_extra() == Some(true), "it has transactions the writer lacks"),
+            (&|| self.behind_peer(), "it lacks transactions of its peer, or cannot know"),
+            (&|| self.lacks_own_history(), "it has lost transactions of its own that its peer has"),
+            (&|| self.has_lost_tail(), "it is fetching back transactions it had lost"),
         ];
-        reasons.into_iter().find(|(holds, _)| *holds).map(|(_, why)| why)
+        reasons.into_iter().find(|(holds, _)| holds()).map(|(_, why)| why)
     }
 
     /// The peer holds nothing and has granted nothing: what it acknowledged by itself must be here before it may be followed. While its
@@ -108,7 +108,7 @@ impl Core {
             return false;
         }
         match (&peer.beat.history, self.sample()) {
-            (Some(theirs), Some(mine)) if peer.beat.server_ok => !mine.history.contains(&theirs.only(&peer.beat.server_key)),
+            (Some(theirs), Some(mine)) if peer.beat.server_ok => !mine.history.contains_of(theirs, &peer.beat.server_key),
             _ => !(self.belief.alone || self.belief.record.holder && self.belief.record.epoch >= peer.beat.epoch),
         }
     }

@@ -87,6 +87,12 @@ impl Facts {
     pub fn has(self, fact: Fact) -> bool {
         self.0 & (1u64 << fact as u32) != 0
     }
+    pub fn has_all(self, wanted: Facts) -> bool {
+        self.0 & wanted.0 == wanted.0
+    }
+    pub fn has_none(self, forbidden: Facts) -> bool {
+        self.0 & forbidden.0 == 0
+    }
     pub fn of(facts: &[Fact]) -> Facts {
         let mut set = Facts::default();
         for fact in facts {

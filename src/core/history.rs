@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Sorted, disjoint, never adjacent, inclusive intervals per key. The key is a MariaDB domain as decimal text,
-/// a MySQL server UUID in lower case, or `uuid:tag` for MySQL's tagged GTIDs. No key has an empty list.
+/// a MySQL server UUID in lower case, or `uuid:tag` for MySQL's tagged GTIDs. No key has an empty list. Copies share one map:
+/// it travels in every look at a server and in every heartbeat.
 #[derive(serde::Serialize, serde::Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(try_from = "String", into = "String")]
-pub struct History(BTreeMap<String, Vec<(u64, u64)>>);
+pub struct History(Arc<BTreeMap<String, Vec<(u64, u64)>>>);
 
 impl History {
     /// MariaDB's `gtid_binlog_pos` or `gtid_slave_pos`: `1-1-22,2-2-9`. A position stands for everything before it in its domain;
@@ -66,43 +68,68 @@ impl History {
     /// Everything in `self` that `other` lacks.
     #[must_use]
     pub fn minus(&self, other: &History) -> History {
-        let mut left = History::default();
-        for (key, mine) in &self.0 {
-            let theirs = other.0.get(key).map_or(&[][..], Vec::as_slice);
-            let rest = subtract(mine, theirs);
+        let mut left = BTreeMap::new();
+        for (key, mine) in self.0.iter() {
+            let rest = subtract(mine, other.list(key));
             if !rest.is_empty() {
-                left.0.insert(key.clone(), rest);
+                left.insert(key.clone(), rest);
             }
         }
-        left
+        History(Arc::new(left))
     }
 
     /// Whether `self` has everything `other` has.
     pub fn contains(&self, other: &History) -> bool {
-        other.minus(self).is_empty()
+        Arc::ptr_eq(&self.0, &other.0) || other.0.iter().all(|(key, list)| covers(self.list(key), list))
+    }
+
+    /// Whether `self` has everything of `other` that the server of `key` wrote.
+    pub fn contains_of(&self, other: &History, key: &str) -> bool {
+        other.0.iter().filter(|(name, _)| belongs(name, key)).all(|(name, list)| covers(self.list(name), list))
+    }
+
+    /// Whether `self` has everything of `other` that anybody but the server of `key` wrote.
+    pub fn contains_without(&self, other: &History, key: &str) -> bool {
+        other.0.iter().filter(|(name, _)| !belongs(name, key)).all(|(name, list)| covers(self.list(name), list))
+    }
+
+    /// Whether both have the same of what the server of `key` wrote.
+    pub fn agrees_on(&self, other: &History, key: &str) -> bool {
+        self.contains_of(other, key) && other.contains_of(self, key)
     }
 
     /// What one server wrote: its key, and for MySQL the tags under it.
     #[must_use]
     pub fn only(&self, key: &str) -> History {
-        History(self.0.iter().filter(|(name, _)| belongs(name, key)).map(|(name, list)| (name.clone(), list.clone())).collect())
+        self.filtered(|name| belongs(name, key))
     }
 
     /// Everything but what one server wrote.
     #[must_use]
     pub fn without(&self, key: &str) -> History {
-        History(self.0.iter().filter(|(name, _)| !belongs(name, key)).map(|(name, list)| (name.clone(), list.clone())).collect())
+        self.filtered(|name| !belongs(name, key))
+    }
+
+    fn filtered(&self, keep: impl Fn(&str) -> bool) -> History {
+        if self.0.keys().all(|name| keep(name)) {
+            return self.clone();
+        }
+        History(Arc::new(self.0.iter().filter(|(name, _)| keep(name)).map(|(name, list)| (name.clone(), list.clone())).collect()))
     }
 
     #[must_use]
     pub fn union(&self, other: &History) -> History {
         let mut both = self.clone();
-        for (key, list) in &other.0 {
+        for (key, list) in other.0.iter().filter(|(key, list)| !covers(self.list(key), list)) {
             for &(first, last) in list {
                 both.add(key, first, last);
             }
         }
         both
+    }
+
+    fn list(&self, key: &str) -> &[(u64, u64)] {
+        self.0.get(key).map_or(&[][..], Vec::as_slice)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -111,7 +138,12 @@ impl History {
 
     /// How many transactions.
     pub fn count(&self) -> u64 {
-        self.0.values().flatten().fold(0u64, |sum, (first, last)| sum.saturating_add((last - first).saturating_add(1)))
+        self.0.values().map(|list| length(list)).fold(0, u64::saturating_add)
+    }
+
+    /// How many the server of `key` wrote.
+    pub fn count_of(&self, key: &str) -> u64 {
+        self.0.iter().filter(|(name, _)| belongs(name, key)).map(|(_, list)| length(list)).fold(0, u64::saturating_add)
     }
 
     /// The highest sequence number under exactly this key.
@@ -130,7 +162,7 @@ impl History {
 
     fn add(&mut self, key: &str, first: u64, last: u64) {
         debug_assert!(0 < first && first <= last);
-        let list = self.0.entry(key.to_owned()).or_default();
+        let list = Arc::make_mut(&mut self.0).entry(key.to_owned()).or_default();
         list.push((first, last));
         list.sort_unstable();
         let mut merged: Vec<(u64, u64)> = Vec::with_capacity(list.len());
@@ -195,6 +227,15 @@ fn is_tag(text: &str) -> bool {
     text.len() <= 32
         && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn length(list: &[(u64, u64)]) -> u64 {
+    list.iter().fold(0, |sum, (first, last)| sum.saturating_add((last - first).saturating_add(1)))
+}
+
+/// Whether every interval of `list` lies in one of `mine`; neither has adjacent ones.
+fn covers(mine: &[(u64, u64)], list: &[(u64, u64)]) -> bool {
+    list.iter().all(|(first, last)| mine.iter().any(|(from, to)| from <= first && last <= to))
 }
 
 fn subtract(mine: &[(u64, u64)], theirs: &[(u64, u64)]) -> Vec<(u64, u64)> {
@@ -312,6 +353,9 @@ mod tests {
             check(&a.only("1"), plain_a.iter().filter(|(key, _)| key == "1"));
             check(&a.without("1"), plain_a.iter().filter(|(key, _)| key != "1"));
             assert_eq!(a.contains(&b), plain_b.is_subset(&plain_a));
+            assert_eq!(a.contains_of(&b, "2"), a.contains(&b.only("2")));
+            assert_eq!(a.contains_without(&b, "2"), a.contains(&b.without("2")));
+            assert_eq!(a.agrees_on(&b, "2"), a.only("2") == b.only("2"));
             assert!(a.contains(&a) && a.union(&b).contains(&b) && a.minus(&a).is_empty());
         }
     }

@@ -6,6 +6,7 @@ mod assess;
 pub mod beat;
 mod belief;
 mod brake;
+mod calm;
 mod candidate;
 pub mod event;
 pub mod fact;
@@ -14,6 +15,7 @@ pub mod rules;
 mod sentence;
 pub mod state;
 mod sync;
+mod track;
 pub mod want;
 mod wants;
 
@@ -22,10 +24,11 @@ mod tests;
 
 use beat::Beat;
 use belief::Belief;
+use calm::Calm;
 use event::{Event, Ms};
 use fact::{Fact, Facts};
 use history::History;
-use rules::Rule;
+use rules::{RULES, Rule, Table};
 use state::State;
 use want::Want;
 
@@ -81,13 +84,15 @@ pub struct Decision {
 pub struct Core {
     id: Identity,
     limits: Limits,
+    table: Table,
     belief: Belief,
     state: State,
     entered_ms: Ms,
     order: u64,
     rule: u16,
     sentence: String,
-    said: Option<Beat>,
+    facts: Facts,
+    calm: Calm,
     want: Option<Want>,
     decisions: Vec<Decision>,
 }
@@ -99,17 +104,24 @@ const STRANGER_MS: Ms = 60_000;
 
 impl Core {
     pub fn new(id: Identity, limits: Limits, now: Ms) -> Core {
+        Core::with_rules(id, limits, RULES, now)
+    }
+
+    /// Decides by another table: the simulator proves with spoiled ones that it would notice.
+    pub fn with_rules(id: Identity, limits: Limits, rules: &'static [Rule], now: Ms) -> Core {
         let belief = Belief::new(now);
         let mut core = Core {
             id,
             limits,
+            table: Table::new(rules),
             belief,
             state: State::Boot,
             entered_ms: now,
             order: 1,
             rule: 0,
             sentence: String::new(),
-            said: None,
+            facts: Facts::default(),
+            calm: Calm::default(),
             want: None,
             decisions: Vec::new(),
         };
@@ -119,12 +131,19 @@ impl Core {
 
     /// Takes one event at time `now` (never earlier than before) and follows the table until it rests.
     pub fn step(&mut self, event: Event, now: Ms) {
+        let now = now.max(self.belief.now);
+        if self.is_no_news(&event, now) {
+            self.refresh(event, now);
+            debug_assert_eq!(self.facts(), self.facts, "a fact has changed without news");
+            return;
+        }
+        let (heading, before, decided) = (self.heading(&event), self.facts, self.decisions.len());
         // An attempt that failed is news although the rule stays the same.
         let attempted = matches!(event, Event::Fence(_));
         self.note(event, now);
         for _ in 0..MAX_STEPS {
-            let facts = self.facts();
-            let rule = rules::first_match(self.state, facts);
+            self.facts = self.facts();
+            let rule = self.table.first_match(self.state, self.facts);
             let moved = rule.to != self.state;
             if moved || rule.number != self.rule || attempted && self.render(rule.sentence) != self.sentence {
                 self.decide(rule);
@@ -133,28 +152,15 @@ impl Core {
                 break;
             }
         }
-        self.refresh_want();
+        let more = self.refresh_want();
+        self.settle(heading, more || self.facts != before || self.decisions.len() != decided);
     }
 
     /// The configuration was read again: policy may change while running, timing may not (SAFETY A10).
     pub fn retune(&mut self, auto_failback: bool, failback_delay: Ms) {
         self.limits.auto_failback = auto_failback;
         self.limits.failback_delay = failback_delay;
-    }
-
-    /// When `step` must be called again even if nothing happens: seldom while the peer is fresh and nothing moves.
-    pub fn deadline(&self) -> Ms {
-        let calm =
-            matches!(self.state, State::Active | State::Standby | State::Failed | State::Isolated | State::Quarantined | State::Boot);
-        let fresh = self.belief.peer.as_ref().is_some_and(|peer| self.since(peer.heard_ms) < self.limits.warntime);
-        let (part, most) = match (calm, fresh) {
-            (true, true) => (10, 200),
-            (true, false) => (100, 20),
-            (false, _) => (200, 10),
-        };
-        let next = self.belief.now + (self.limits.deadtime / part).clamp(2, most);
-        let limit = self.want().hold_until_ms;
-        if limit > self.belief.now { next.min(limit) } else { next }
+        self.disturb();
     }
 
     pub fn want(&self) -> &Want {
@@ -247,7 +253,7 @@ impl Core {
                 belief.claim_epoch(self.id.number);
             }
             State::Open => {
-                belief.synced = false;
+                (belief.synced, belief.alone_until, belief.torn) = (false, None, false);
                 belief.by_silence = !belief.consented;
                 belief.by_request = belief.consented && belief.peer.as_ref().is_some_and(|peer| peer.beat.by_request);
             }

@@ -139,12 +139,40 @@ pub const RULES: &[Rule] = &[
     rule!(99, [Stopped], ALWAYS, Stopped, "Stopped."),
 ];
 
-/// The first rule of `state` that `facts` satisfy. The table is total (tested), so the last rule of the state is the fallback.
-pub fn first_match(state: State, facts: Facts) -> &'static Rule {
-    let of_state = || RULES.iter().filter(move |rule| rule.from.contains(&state));
-    match of_state().find(|rule| holds(rule.when, facts)).or_else(|| RULES.iter().rfind(|rule| rule.from.contains(&state))) {
-        Some(rule) => rule,
-        None => &RULES[RULES.len() - 1],
+/// A table in the form in which it is looked up: per state, each conjunction as the facts that it wants and those that it forbids.
+#[derive(Debug)]
+pub struct Table {
+    by_state: [Vec<(Facts, Facts, &'static Rule)>; State::ALL.len()],
+}
+
+impl Table {
+    pub fn new(rules: &'static [Rule]) -> Table {
+        let mut by_state = [const { Vec::new() }; State::ALL.len()];
+        for rule in rules {
+            for all in rule.when {
+                let (mut wanted, mut forbidden) = (Facts::default(), Facts::default());
+                for lit in *all {
+                    match lit {
+                        Is(fact) => wanted.set(*fact, true),
+                        Not(fact) => forbidden.set(*fact, true),
+                    }
+                }
+                for state in rule.from {
+                    by_state[*state as usize].push((wanted, forbidden, rule));
+                }
+            }
+        }
+        Table { by_state }
+    }
+
+    /// The first rule of `state` that `facts` satisfy. The table is total (tested), so the last rule of the state is the fallback.
+    pub fn first_match(&self, state: State, facts: Facts) -> &'static Rule {
+        let of_state = &self.by_state[state as usize];
+        let found = of_state.iter().find(|(wanted, forbidden, _)| facts.has_all(*wanted) && facts.has_none(*forbidden));
+        match found.or(of_state.last()) {
+            Some((_, _, rule)) => rule,
+            None => &RULES[RULES.len() - 1],
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whether the other node has what was acknowledged here, and whether I have what was acknowledged there. Only bookkeeping.
 
 use super::Core;
+use super::beat::Beat;
 use super::event::{Ms, Sample, ServerSeen};
 use super::state::State;
 
@@ -17,12 +18,14 @@ impl Core {
             (self.belief.missing, self.belief.got_ms) = (false, self.belief.now);
             return;
         };
-        let have = self.belief.mark.union(&sample.history).only(&peer.beat.server_key);
-        let missing = peer.beat.history.as_ref().is_some_and(|theirs| !have.contains(&theirs.only(&peer.beat.server_key)));
-        if !missing || have.count() > self.belief.got {
+        let key = &peer.beat.server_key;
+        let have = self.belief.mark.union(&sample.history);
+        let missing = peer.beat.history.as_ref().is_some_and(|theirs| !have.contains_of(theirs, key));
+        let got = have.count_of(key);
+        if !missing || got > self.belief.got {
             self.belief.got_ms = self.belief.now;
         }
-        (self.belief.missing, self.belief.got) = (missing, have.count());
+        (self.belief.missing, self.belief.got) = (missing, got);
     }
 
     pub(super) fn stalled(&self) -> bool {
@@ -31,9 +34,14 @@ impl Core {
 
     /// Whether I could go on alone, judged while the peer still speaks.
     pub(super) fn note_sync(&mut self) {
+        if self.belief.torn {
+            self.mend_torn();
+        }
         let Some(peer) = &self.belief.peer else { return };
         let sample = self.belief.sample.as_ref();
-        if self.state.holds() {
+        if self.belief.torn && !self.state.holds() {
+            self.belief.alone = false;
+        } else if self.state.holds() {
             self.belief.alone = true;
         } else if peer.beat.state.holds() {
             // A server that is down acknowledges nothing: what held when it went still holds.
@@ -57,7 +65,34 @@ impl Core {
         }
         let follows = belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving && peer.beat.current);
         let waits = belief.semi_sync && sample.semi_sync_on && sample.semi_sync_active;
-        self.belief.synced = if self.limits.lossless { waits } else { follows };
+        if !waits {
+            self.belief.alone_until = None;
+            self.belief.synced = !self.limits.lossless && follows;
+            return;
+        }
+        // What was acknowledged before commits began to wait is at the peer only once the peer says so.
+        let (until, key) = (belief.alone_until.as_ref().unwrap_or(&sample.history), &sample.server_key);
+        let has = |beat: &Beat| beat.history.as_ref().map_or(beat.current, |theirs| theirs.contains_of(until, key));
+        let synced = belief.synced || self.peer_heard() && belief.peer.as_ref().is_some_and(|peer| has(&peer.beat));
+        let until = until.clone();
+        self.belief.synced = if self.limits.lossless { synced } else { follows };
+        self.belief.alone_until = Some(until);
+    }
+
+    /// The server of a node that follows another has ended, and with it perhaps what it had received and not applied: until it has caught up
+    /// with what the peer had by then, it is not in sync, whatever the peer believes.
+    pub(super) fn note_torn(&mut self) {
+        if !self.state.holds() && !self.belief.solo && !self.belief.record.holder {
+            (self.belief.torn, self.belief.torn_until, self.belief.alone) = (true, None, false);
+        }
+    }
+
+    fn mend_torn(&mut self) {
+        let alive = matches!(self.belief.server, Some(ServerSeen::Ok(_)));
+        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.as_ref().map(|history| (history, &peer.beat.server_key)));
+        let (Some((theirs, key)), Some(sample), true) = (theirs, self.belief.sample.as_ref(), alive) else { return };
+        let until = self.belief.torn_until.get_or_insert_with(|| theirs.clone());
+        self.belief.torn = !sample.history.contains_of(until, key);
     }
 
     /// Silent, yet it serves: by now perhaps without waiting for me. Only a stream that it promised to wait for, and that still runs,
@@ -73,7 +108,7 @@ impl Core {
 
     /// Commits always wait under load: whether acknowledgements flow shows in how many have got theirs.
     pub(super) fn note_flow(&mut self, sample: &Sample) {
-        let written = sample.history.only(&sample.server_key).count();
+        let written = sample.history.count_of(&sample.server_key);
         let acknowledged = written.saturating_sub(u64::from(sample.semi_sync_waiting));
         if sample.semi_sync_waiting == 0 || acknowledged > self.belief.acknowledged {
             self.belief.flowed_ms = self.belief.now;

@@ -2,6 +2,7 @@
 
 use super::Core;
 use super::beat::Beat;
+use super::calm::asks_for_more;
 use super::event::{Gate, ServerSeen};
 use super::fact::{Fact, Facts};
 use super::history::History;
@@ -14,13 +15,19 @@ const ASKING_MS: super::event::Ms = 5_000;
 const ADDRESS_LATE_MS: super::event::Ms = 1_300;
 
 impl Core {
-    pub(super) fn refresh_want(&mut self) {
+    /// Whether anything but what is said to the peer is wanted otherwise than before.
+    pub(super) fn refresh_want(&mut self) -> bool {
+        let (before, decided_by) = ((self.belief.refused, self.belief.stance_version), self.facts);
         self.note_refusal();
         let say = self.say();
-        let facts = self.facts();
+        // Only these two can have changed since the rules were asked.
+        if before != (self.belief.refused, self.belief.stance_version) {
+            self.facts = self.facts();
+        }
+        let facts = self.facts;
         self.belief.consented = facts.has(Fact::PeerConsents);
         let receiver = self.receiver();
-        self.want = Some(Want {
+        let want = Want {
             order: self.order,
             vip: self.vip(facts),
             gate: self.gate(facts),
@@ -40,7 +47,10 @@ impl Core {
             merge: self.belief.merge.clone(),
             say,
             exit: self.state == State::Stopped,
-        });
+        };
+        let more = self.want.as_ref().is_none_or(|old| asks_for_more(old, &want)) || facts != decided_by;
+        self.want = Some(want);
+        more
     }
 
     /// A grant that this node cannot use is declined for good, so that the peer may go on (SAFETY A3).
@@ -104,13 +114,13 @@ impl Core {
             return if holding && !peer.beat.server_ok { Receiver::Off } else { Receiver::Keep };
         };
         if holding {
-            let agree = theirs.only(&peer.beat.server_key) == sample.history.only(&peer.beat.server_key);
+            let agree = theirs.agrees_on(&sample.history, &peer.beat.server_key);
             let merges = peer.beat.state == State::Quarantined && peer.beat.merges;
             return if (agree || merges) && !peer.beat.state.holds() { Receiver::On } else { Receiver::Keep };
         }
         let follows = self.state == State::Standby && peer.beat.state == State::Active && self.read_only();
-        match follows && self.raw_extra().is_empty() {
-            true if !self.lost_tail().is_empty() => Receiver::Recover,
+        match follows && self.has_extra() != Some(true) {
+            true if self.has_lost_tail() => Receiver::Recover,
             true if self.stalled() => Receiver::Restart,
             true => Receiver::On,
             false => Receiver::Keep,
@@ -183,7 +193,8 @@ impl Core {
         let holds = self.state.holds();
         let sample = self.sample();
         let replica = sample.and_then(|sample| sample.replica.as_ref());
-        let settled = holds || self.read_only();
+        // A look that began before the server was closed may lack what it took until then.
+        let settled = holds || self.read_only() && (self.limits.both_write || sample.is_some_and(|sample| sample.read_only));
         let mut beat = Beat {
             state: self.state,
             epoch: if holds { self.belief.want_record.epoch.max(self.belief.record.epoch) } else { self.belief.record.epoch },
@@ -221,7 +232,7 @@ impl Core {
 
     /// The version moves when anything but itself changed; my stance counts from the first version that says it.
     fn number_beat(&mut self, beat: &mut Beat) {
-        let last = self.said.as_ref();
+        let last = self.want.as_ref().map(|want| &want.say);
         let version = last.map_or(1, |said| said.version);
         beat.version = version;
         if last == Some(beat) {
@@ -240,7 +251,6 @@ impl Core {
         } else if last.is_none_or(|said| said.protected) {
             self.belief.unprotected_version = beat.version;
         }
-        self.said = Some(beat.clone());
     }
 }
 

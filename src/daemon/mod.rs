@@ -50,6 +50,8 @@ const QUEUE: usize = 4096;
 /// How long the last heartbeat, "I am gone", has to leave before the process ends.
 const FAREWELL: Duration = Duration::from_millis(60);
 const REMIND_MS: Ms = 60_000;
+/// However calm the core says it is.
+const LOOK_ANEW_MS: Ms = 200;
 
 /// Runs the service until it is asked to stop; everything is let go of by then.
 pub fn run(config_path: &Path) -> Result<()> {
@@ -85,7 +87,8 @@ impl Service {
     fn serve(&mut self, messages: &Receiver<Message>) {
         self.publish();
         while !self.core.want().exit {
-            let wait = self.core.deadline().saturating_sub(clock::now_ms());
+            // However calm it is: the link thread acts only while this one has been seen alive a moment ago.
+            let wait = self.core.deadline().saturating_sub(clock::now_ms()).min(self.actors.blessing_ms / 2).min(LOOK_ANEW_MS);
             match messages.recv_timeout(Duration::from_millis(wait)) {
                 Ok(message) => {
                     self.notice_gap();

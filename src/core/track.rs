@@ -1,0 +1,47 @@
+//! Beliefs that follow from others as time passes. Only bookkeeping.
+
+use super::Core;
+use super::event::Ms;
+use super::history::History;
+use super::state::State;
+
+/// How long an operator's `--force` counts.
+const FORCE_MS: Ms = 60_000;
+
+impl Core {
+    /// Beliefs that follow from others over time.
+    pub(super) fn track(&mut self) {
+        self.track_semi_sync();
+        self.track_stall();
+        self.track_claim();
+        let heard = self.peer_heard();
+        self.belief.solo = match self.state {
+            State::Active => !(heard || self.limits.lossless && self.belief.semi_sync),
+            _ => self.belief.solo && !heard,
+        };
+        // An operator's risk is about what was seen then, not about whatever comes later.
+        self.belief.force &= self.since(self.belief.forced_ms) < FORCE_MS;
+        let extra = self.has_extra() == Some(true);
+        // Accepted were these transactions: once the leader has them, the same numbers may one day name others.
+        if self.belief.merge.as_ref().is_some_and(|accepted| !accepted.is_empty()) && self.agrees() {
+            self.belief.merge = Some(History::default());
+        }
+        self.belief.extra_since = if extra { self.belief.extra_since.or(Some(self.belief.now)) } else { None };
+        let belief = &mut self.belief;
+        let newer = belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.epoch > belief.record.epoch);
+        if newer && !self.state.holds() {
+            belief.want_record.holder = false;
+        }
+    }
+
+    /// Probes count from when they became wanted; the claim is announced from when only time is missing.
+    fn track_claim(&mut self) {
+        let probing = self.probe();
+        if probing && !self.belief.probing {
+            self.belief.probes = 0;
+            self.belief.first_probe_ms = None;
+        }
+        self.belief.probing = probing;
+        self.belief.claims_since = if self.claims() { self.belief.claims_since.or(Some(self.belief.now)) } else { None };
+    }
+}

@@ -1,0 +1,86 @@
+//! Planted bugs: a table of spoiled worlds and how many seeds it takes to find each. And every literal of the decision table removed in turn.
+
+use mmha::core::fact::Fact;
+use mmha::core::rules::{Lit, RULES};
+
+use crate::bugs::{Spoil, changed, without, without_literal, without_rule};
+use crate::story::tell;
+
+type Bug = (&'static str, Spoil);
+
+/// What is planted. Each must be found within the limit of `every_planted_bug_is_found`.
+pub const BUGS: &[Bug] = &[
+    ("the address is claimed without probing for it", Spoil::Table(unprobed)),
+    ("rule 39 and 38 without repl.applied", Spoil::Table(|| spoiled(&[(39, Fact::Applied), (38, Fact::Applied)]))),
+    ("rule 39 without peer.consents", Spoil::Table(|| without(39, Fact::PeerConsents))),
+    ("no rule 5: a holder that is cut off stays", Spoil::Table(|| without_rule(5))),
+    ("no rule 2: a newer epoch is ignored", Spoil::Table(|| without_rule(2))),
+    ("rule 28 without may.alone", Spoil::Table(|| spoiled(&[(28, Fact::Alone), (37, Fact::Alone)]))),
+    ("rule 64 grants before the peer has everything", Spoil::Table(|| without(64, Fact::PeerApplied))),
+    ("no rule 71: a refusal is not heard", Spoil::Table(|| without_rule(71))),
+    ("a grant is taken back by timeout", Spoil::Table(taken_back)),
+    ("no rule 70: a grant that was used is not noticed", Spoil::Table(|| without_rule(70))),
+    ("no rule 90: who was cut off stays isolated", Spoil::Table(|| without_rule(90))),
+    ("no rule 92: a server that is well again is not trusted", Spoil::Table(|| without_rule(92))),
+    ("the gate never shuts", Spoil::Actuator(|bugs| bugs.gate_never_shuts = true)),
+    ("the epoch is not written", Spoil::Actuator(|bugs| bugs.epoch_not_saved = true)),
+    ("recordings are believed", Spoil::Actuator(|bugs| bugs.recordings_trusted = true)),
+    ("semi-sync is given up by its timeout", Spoil::Actuator(|bugs| bugs.semi_sync_times_out = true)),
+    ("commits do not wait", Spoil::Actuator(|bugs| bugs.commits_do_not_wait = true)),
+    ("isolation longer than deadtime", Spoil::Limit(|limits| limits.isolation = 4_000)),
+    ("gate longer than deadtime", Spoil::Limit(|limits| limits.gate = 6_000)),
+];
+
+fn taken_back() -> &'static [mmha::core::rules::Rule] {
+    changed(|rule| {
+        if rule.number == 72 {
+            rule.when = &[&[Lit::Is(Fact::TimeOver)]];
+            rule.to = mmha::core::state::State::Active;
+        }
+        true
+    })
+}
+
+fn unprobed() -> &'static [mmha::core::rules::Rule] {
+    spoiled(&[(32, Fact::VipAnswered), (33, Fact::VipQuiet), (35, Fact::VipQuiet), (35, Fact::IntentOver)])
+}
+
+/// Several literals less.
+fn spoiled(literals: &[(u16, Fact)]) -> &'static [mmha::core::rules::Rule] {
+    let mut rules = RULES.to_vec();
+    for (number, fact) in literals {
+        let source = without(*number, *fact);
+        let changed = source.iter().find(|rule| rule.number == *number).expect("a rule");
+        let place = rules.iter().position(|rule| rule.number == *number).expect("a rule");
+        // A rule that stays where it is until something holds goes whole.
+        if changed.from.contains(&changed.to) {
+            rules.remove(place);
+        } else {
+            rules[place] = *changed;
+        }
+    }
+    Vec::leak(rules)
+}
+
+/// The first seed that notices, and what it says.
+pub fn find(spoil: Spoil, seeds: u64) -> Option<(u64, String)> {
+    (1..=seeds).find_map(|seed| tell(seed, Some(spoil)).fault.map(|fault| (seed, fault)))
+}
+
+/// Every literal of every rule less, one at a time.
+pub fn literals() -> Vec<(String, Spoil)> {
+    let mut all = Vec::new();
+    for rule in RULES {
+        for (number, conjunction) in rule.when.iter().enumerate() {
+            for (at, literal) in conjunction.iter().enumerate() {
+                let name = match literal {
+                    Lit::Is(fact) => fact.text().to_owned(),
+                    Lit::Not(fact) => format!("not {}", fact.text()),
+                };
+                let which = if rule.when.len() > 1 { format!(" ({})", number + 1) } else { String::new() };
+                all.push((format!("rule {:>2}{which}: {name}", rule.number), Spoil::Rules(without_literal(rule.number, number, at))));
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,301 @@
+//! One box of the model: its clock, its kernel's leases, its server, its disk, and what its agent's threads know. Data; the rest of the
+//! simulator moves it.
+
+use std::rc::Rc;
+
+use mmha::core::Core;
+use mmha::core::beat::Beat;
+use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, ReplicaSample, Sample};
+use mmha::core::history::History;
+use mmha::core::want::{Hold, Receiver, Remote, Want, Writes};
+use mmha::peer::codec::Header;
+use mmha::peer::session::Sessions;
+
+use crate::queue::{Due, Us};
+
+/// CLOCK_BOOTTIME of one box: it drifts, and stops while a hypervisor pauses the box.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    world: Us,
+    local: Us,
+    /// Local microseconds per second of the world.
+    rate: u64,
+    stopped: bool,
+}
+
+impl Clock {
+    pub fn new(world: Us, local: Us, rate: u64) -> Clock {
+        Clock { world, local, rate, stopped: false }
+    }
+    pub fn now(&self, world: Us) -> Us {
+        if self.stopped { self.local } else { self.local + (world - self.world) * self.rate / 1_000_000 }
+    }
+    /// How long the world takes for a stretch of this clock.
+    pub fn stretch(&self, local: Us) -> Us {
+        local * 1_000_000 / self.rate + 1
+    }
+    pub fn stop(&mut self, world: Us) {
+        (self.local, self.world, self.stopped) = (self.now(world), world, true);
+    }
+    pub fn go_on(&mut self, world: Us) {
+        (self.world, self.stopped) = (world, false);
+    }
+    pub fn rate(&self) -> u64 {
+        self.rate
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Up,
+    Dead,
+    Hung,
+}
+
+/// A modelled server. Transactions of one writer are numbered from 1 without gaps, so a count says which ones are there.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub up: Health,
+    /// Grows with every start and end.
+    pub number: u32,
+    pub read_only: bool,
+    pub semi_sync: bool,
+    /// Own transactions in the binlog, and those of them that wait for nobody's acknowledgement any more.
+    pub own: u64,
+    pub committed: u64,
+    /// The peer's transactions in the relay log, and those applied.
+    pub received: u64,
+    pub applied: u64,
+    pub receiver: bool,
+    /// Connected, and bringing nothing.
+    pub stalled: bool,
+    /// The applier needs so long for what has come, microseconds.
+    pub lag_us: Us,
+    /// A statement takes up to so long, microseconds.
+    pub slow_us: Us,
+    pub applying: bool,
+    shown: Option<([u64; 3], History, History)>,
+}
+
+impl Server {
+    pub fn new() -> Server {
+        Server {
+            up: Health::Up,
+            number: 0,
+            read_only: true,
+            semi_sync: false,
+            own: 10,
+            committed: 10,
+            received: 10,
+            applied: 10,
+            receiver: true,
+            stalled: false,
+            lag_us: 0,
+            slow_us: 0,
+            applying: false,
+            shown: None,
+        }
+    }
+
+    /// Crash recovery drops what nobody acknowledged (MariaDB with init_rpl_role=SLAVE), and the relay log is fetched again.
+    pub fn end(&mut self) {
+        self.up = Health::Dead;
+        self.number += 1;
+        self.own = self.committed;
+        self.received = self.applied;
+        (self.read_only, self.semi_sync, self.receiver, self.stalled, self.applying) = (true, false, false, false, false);
+    }
+
+    pub fn history(&mut self, at: usize) -> History {
+        self.histories(at).0
+    }
+
+    /// What is there and what was received, as the server shows it.
+    fn histories(&mut self, at: usize) -> (History, History) {
+        let numbers = [self.own, self.applied, self.received];
+        if let Some((of, history, received)) = &self.shown
+            && *of == numbers
+        {
+            return (history.clone(), received.clone());
+        }
+        let show = |theirs: u64| History::parse(&format!("{}:1-{},{}:1-{theirs}", at + 1, self.own, 2 - at)).expect("a history");
+        let (history, received) = (show(self.applied), show(self.received));
+        self.shown = Some((numbers, history.clone(), received.clone()));
+        (history, received)
+    }
+
+    pub fn sample(&mut self, at: usize, taken_ms: u64, connected: bool, followed: bool) -> Sample {
+        let (history, received) = self.histories(at);
+        let replica = ReplicaSample {
+            receiver_running: self.receiver,
+            receiver_connected: self.receiver && connected,
+            applier_running: true,
+            received,
+            ..ReplicaSample::default()
+        };
+        Sample {
+            taken_ms,
+            read_only: self.read_only,
+            server_key: (at + 1).to_string(),
+            history,
+            replica: Some(replica),
+            semi_sync_on: self.semi_sync,
+            semi_sync_active: self.semi_sync && followed,
+            semi_sync_waiting: u32::try_from(self.own - self.committed).expect("few"),
+            truncates: true,
+        }
+    }
+}
+
+pub struct Datagram {
+    pub header: Header,
+    pub beat: Rc<Beat>,
+}
+
+/// What the link thread was last told, with the main thread's blessing.
+pub struct Orders {
+    pub order: u64,
+    pub vip: Hold,
+    pub gate: Hold,
+    pub say: Rc<Beat>,
+    pub blessed_until_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleOrder {
+    pub order: u64,
+    pub writes: Writes,
+    pub receiver: Receiver,
+    pub recover_to: Option<History>,
+    pub semi_sync: bool,
+}
+
+impl RoleOrder {
+    pub fn of(want: &Want) -> RoleOrder {
+        let recover_to = want.recover_to.clone();
+        RoleOrder { order: want.order, writes: want.writes, receiver: want.receiver, recover_to, semi_sync: want.semi_sync }
+    }
+    pub fn is(&self, want: &Want) -> bool {
+        (self.order, self.writes, self.receiver, self.semi_sync) == (want.order, want.writes, want.receiver, want.semi_sync)
+            && self.recover_to == want.recover_to
+    }
+}
+
+/// The threads of one run of the agent.
+pub struct Agent {
+    pub core: Core,
+    pub sessions: Sessions,
+    /// The main thread stands still: what it was told meanwhile.
+    pub stuck: bool,
+    pub stuck_for_ms: u64,
+    pub mailbox: Vec<Event>,
+    pub orders: Orders,
+    pub role: RoleOrder,
+    pub role_busy: bool,
+    pub role_reported: u64,
+    pub role_opened: u64,
+    pub role_restarted_ms: u64,
+    /// What the conversation with the server has found, to be reported when it is over.
+    pub closed_at: Option<History>,
+    pub watch: bool,
+    pub save: Option<Record>,
+    pub store_busy: bool,
+    pub written: Option<Record>,
+    pub probing: bool,
+    pub remote: Remote,
+    pub remote_busy: bool,
+    pub fenced_at: Option<History>,
+    pub kill_server: bool,
+    pub exiting: bool,
+    pub announced: bool,
+    pub tick_at: Us,
+    pub turn_at: Us,
+    pub look_at: Us,
+    pub turned_us: Us,
+    pub sent_us: Us,
+    pub next_us: Us,
+    pub sent_version: u64,
+    pub answer_now: bool,
+    pub latched: Option<u64>,
+    pub stood_still_ms: Option<u64>,
+    pub address: Address,
+    pub gate: Gate,
+    pub told: Option<LeaseSeen>,
+    /// Arrived while the agent was frozen.
+    pub inbox: Vec<Rc<Datagram>>,
+}
+
+pub struct Node {
+    pub clock: Clock,
+    pub powered: bool,
+    /// By its hypervisor: nothing runs, and its clock stands.
+    pub paused: bool,
+    /// Nothing runs, and its clock goes on.
+    pub asleep: bool,
+    /// SIGSTOP for the agent.
+    pub frozen: bool,
+    pub carrier: bool,
+    /// Its port of the switch works.
+    pub lan: bool,
+    pub agent: Option<Agent>,
+    pub life: u32,
+    pub session: u64,
+    pub server: Server,
+    pub record: Record,
+    pub disk_full: bool,
+    pub disk_us: Us,
+    /// By its own clock: when the kernel ends the two leases, and when the address was last renewed.
+    pub vip_until: Us,
+    pub gate_until: Us,
+    pub vip_renewed: Us,
+    pub vip_broken: bool,
+    pub no_recover: bool,
+    /// Runs again after a pause that its clock has not seen.
+    pub dazed_until: Us,
+    /// The first order to open the server that an operator forced, if any.
+    pub forced: bool,
+    pub waiting: Vec<Due>,
+}
+
+impl Node {
+    pub fn new(clock: Clock) -> Node {
+        Node {
+            clock,
+            powered: true,
+            paused: false,
+            asleep: false,
+            frozen: false,
+            carrier: true,
+            lan: true,
+            agent: None,
+            life: 0,
+            session: 0,
+            server: Server::new(),
+            record: Record::default(),
+            disk_full: false,
+            disk_us: 0,
+            vip_until: 0,
+            gate_until: 0,
+            vip_renewed: 0,
+            vip_broken: false,
+            no_recover: false,
+            dazed_until: 0,
+            forced: false,
+            waiting: Vec::new(),
+        }
+    }
+
+    pub fn runs(&self) -> bool {
+        self.powered && !self.paused && !self.asleep
+    }
+    pub fn on_lan(&self) -> bool {
+        self.powered && self.carrier && self.lan
+    }
+    /// The kernel answers for the floating address.
+    pub fn has_vip(&self, now: Us) -> bool {
+        self.runs() && self.vip_until > self.clock.now(now)
+    }
+    pub fn gate_open(&self, now: Us) -> bool {
+        self.gate_until > self.clock.now(now)
+    }
+}

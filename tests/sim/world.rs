@@ -1,0 +1,400 @@
+//! The modelled world: two boxes with two real decision cores, and time that jumps from event to event. This file holds what there is, the
+//! main thread of each agent, and the loop; `link`, `threads`, `replication` and `check` hold the rest.
+
+use std::rc::Rc;
+
+use mmha::core::event::{Address, Event, Gate, LeaseSeen, StoreSeen};
+use mmha::core::want::{Hold, Remote, Writes};
+use mmha::core::{Core, Identity};
+use mmha::peer::session::Sessions;
+
+use crate::chance::Chance;
+use crate::check::Watch;
+use crate::node::{Agent, Clock, Datagram, Node, Orders, RoleOrder};
+use crate::queue::{Due, Job, Queue, Us};
+use crate::replication::Stream;
+use crate::setting::Setting;
+
+/// Beyond this an agent's channel drops what it is told.
+const MAILBOX: usize = 4096;
+const CLUSTER: u64 = 1;
+
+pub struct World {
+    pub set: Setting,
+    pub chance: Chance,
+    pub nodes: [Node; 2],
+    pub now: Us,
+    pub queue: Queue,
+    /// Datagrams from node 0 and from node 1 get through.
+    pub udp: [bool; 2],
+    pub tcp: bool,
+    pub gateway: bool,
+    pub replaying: bool,
+    pub flight: Vec<Option<Rc<Datagram>>>,
+    pub free: Vec<u32>,
+    pub recorded: Vec<Rc<Datagram>>,
+    /// Replication to node 0 and to node 1.
+    pub streams: [Stream; 2],
+    pub watch: Watch,
+    pub trace: bool,
+}
+
+impl World {
+    pub fn new(seed: u64, set: Setting) -> World {
+        let mut chance = Chance::new(seed);
+        let rates = set.rates;
+        let nodes = rates.map(|rate| Node::new(Clock::new(100_000_000, chance.between(20_000_000, 90_000_000_000), rate)));
+        World {
+            set,
+            chance,
+            nodes,
+            now: 100_000_000,
+            queue: Queue::default(),
+            udp: [true; 2],
+            tcp: true,
+            gateway: true,
+            replaying: false,
+            flight: Vec::new(),
+            free: Vec::new(),
+            recorded: Vec::new(),
+            streams: [Stream::default(); 2],
+            watch: Watch::default(),
+            trace: std::env::var_os("MMHA_TRACE").is_some(),
+        }
+    }
+
+    pub fn local_ms(&self, at: usize) -> u64 {
+        self.nodes[at].clock.now(self.now) / 1000
+    }
+
+    /// After so much time of the node's own clock.
+    pub fn after(&mut self, at: usize, local: Us, job: Job) {
+        let when = self.now + self.nodes[at].clock.stretch(local);
+        self.queue.push(when, at, self.nodes[at].life, job);
+    }
+
+    /// Soon: as long as a thread needs to wake up.
+    pub fn soon(&mut self, at: usize, job: Job) {
+        let wait = self.chance.between(self.set.thread_us / 2, self.set.thread_us);
+        self.after(at, wait, job);
+    }
+
+    pub fn run(&mut self, time: Us) {
+        let end = self.now + time;
+        while self.watch.fault.is_none()
+            && !self.watch.sprung
+            && let Some(due) = self.queue.pop(end)
+        {
+            self.now = due.at;
+            self.handle(due);
+            self.check();
+        }
+        if !self.watch.sprung {
+            self.now = end;
+        }
+    }
+
+    /// The box boots with its server up, and clients begin to write.
+    pub fn start(&mut self, at: usize) {
+        let number = self.nodes[at].server.number;
+        self.queue.push(self.now + 1_000, at, 0, Job::Write { server: number });
+        self.keep_connecting(at, 2_000);
+        self.start_agent(at);
+    }
+
+    fn handle(&mut self, due: Due) {
+        let node = &mut self.nodes[due.node];
+        if !node.powered {
+            return;
+        }
+        let of_agent = due.job.of_agent();
+        if of_agent && due.life != node.life {
+            return;
+        }
+        if node.paused || node.asleep || of_agent && node.frozen {
+            node.waiting.push(due);
+            return;
+        }
+        let at = due.node;
+        match due.job {
+            Job::Tick => self.tick(at),
+            Job::Turn => self.turn(at),
+            Job::Datagram { slot } => self.arrive(at, slot),
+            Job::Unstick => self.unstick(at),
+            Job::Farewell => self.end_agent(at),
+            Job::StartAgent => self.start_agent(at),
+            Job::Look | Job::Looked { .. } | Job::Hangs { .. } | Job::Died => self.observe(at, due.job),
+            Job::Carrier | Job::Ping | Job::Probe | Job::Claimed | Job::Announce { .. } => self.lan(at, due.job),
+            Job::Role | Job::RoleChecked { .. } | Job::RoleDone { .. } => self.role(at, due.job),
+            Job::Store | Job::Stored => self.store(at, due.job),
+            Job::Remote | Job::RemoteDown { .. } | Job::RemoteDone => self.remote(at, due.job),
+            Job::FencedByPeer { server } => self.fenced_by_peer(at, server),
+            Job::Sql { act, server } => self.sql(at, act, server),
+            Job::ServerUp { server } => self.server_up(at, server),
+            Job::Write { server } => self.write(at, server),
+            Job::Stream | Job::Ack | Job::Apply | Job::Connect | Job::Unhears { .. } => self.replicate(at, due.job),
+        }
+    }
+
+    /// What waited while the node or its agent stood still: the link thread's turn first, as it looks at the clock before anything else.
+    pub fn wake(&mut self, at: usize) {
+        if !self.nodes[at].runs() {
+            return;
+        }
+        let (frozen, now) = (self.nodes[at].frozen, self.now);
+        if let Some(agent) = self.nodes[at].agent.as_mut().filter(|_| !frozen) {
+            (agent.turn_at, agent.tick_at) = (now + 1, now + 100);
+            let life = self.nodes[at].life;
+            let mut jobs = vec![(1, Job::Turn), (100, Job::Tick)];
+            // Unless it is in the middle of a look.
+            if agent.look_at != 0 {
+                agent.look_at = now + 200;
+                jobs.push((200, Job::Look));
+            }
+            for (wait, job) in jobs {
+                self.queue.push(now + wait, at, life, job);
+            }
+        }
+        for due in std::mem::take(&mut self.nodes[at].waiting) {
+            if frozen && due.job.of_agent() {
+                self.nodes[at].waiting.push(due);
+            } else if !matches!(due.job, Job::Turn | Job::Tick | Job::Look) {
+                let wait = 20 + self.chance.below(500);
+                self.queue.push(self.now + wait, at, due.life, due.job);
+            }
+        }
+    }
+
+    // The agent and its main thread.
+
+    pub fn start_agent(&mut self, at: usize) {
+        if !self.nodes[at].powered || self.nodes[at].agent.is_some() {
+            return;
+        }
+        let preferred = at == 0;
+        let id = Identity {
+            number: u8::try_from(at + 1).expect("small"),
+            peer_name: ["db-02", "db-01"][at].to_owned(),
+            vip: "192.0.2.243".to_owned(),
+            preferred,
+        };
+        let local = self.nodes[at].clock.now(self.now);
+        let core = Core::with_rules(id, self.set.limits.clone(), self.set.rules, local / 1000);
+        let node = &mut self.nodes[at];
+        (node.life, node.session) = (node.life + 1, self.chance.next() | 1 << 40);
+        let sessions = Sessions::new(CLUSTER, u8::try_from(at + 1).expect("small"), node.session, self.set.limits.deadtime);
+        node.agent = Some(Agent::new(core, sessions, local));
+        let left_ms = (node.vip_renewed / 1000 + self.set.limits.lease).saturating_sub(local / 1000);
+        let found = node.vip_until > local && left_ms > 0;
+        let address = if found { Address::Found { left_ms } } else { Address::Absent };
+        if let Some(agent) = &mut node.agent {
+            agent.address = address;
+        }
+        let (record, carrier) = (node.record, node.carrier);
+        let record = if self.set.bugs.epoch_forgotten { Default::default() } else { record };
+        self.post(at, Event::Store(StoreSeen::Saved(record)));
+        self.post(at, Event::Link { carrier });
+        self.post(at, Event::Lease(LeaseSeen { address, gate: Gate::Unknown }));
+        self.hurry(at);
+        self.look_soon(at);
+        for job in [Job::Ping, Job::Role] {
+            self.soon(at, job);
+        }
+    }
+
+    /// Its threads are gone; the kernel's leases and what the server was told are not.
+    pub fn end_agent(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        (node.agent, node.frozen) = (None, false);
+        node.life += 1;
+        node.waiting.retain(|due| !due.job.of_agent());
+    }
+
+    fn tick(&mut self, at: usize) {
+        let (now, world) = (self.local_ms(at), self.now);
+        let Some(agent) = self.nodes[at].agent.as_mut().filter(|agent| agent.tick_at == world) else { return };
+        agent.tick_at = Us::MAX;
+        if agent.stuck {
+            return;
+        }
+        if now >= agent.core.deadline() {
+            self.post(at, Event::Tick);
+        } else {
+            self.schedule_tick(at);
+        }
+    }
+
+    fn schedule_tick(&mut self, at: usize) {
+        let local = self.nodes[at].clock.now(self.now);
+        let Some(agent) = &mut self.nodes[at].agent else { return };
+        // The main thread wakes up in any case to bless the link thread anew.
+        let bless = local / 1000 + self.set.limits.gate / 4;
+        let wait = (agent.core.deadline().min(bless) * 1000).saturating_sub(local);
+        let when = self.now + self.nodes[at].clock.stretch(wait);
+        if let Some(agent) = &mut self.nodes[at].agent
+            && when < agent.tick_at
+        {
+            agent.tick_at = when;
+            self.queue.push(when, at, self.nodes[at].life, Job::Tick);
+        }
+    }
+
+    /// Tells the core, or its mailbox while its thread stands still.
+    pub fn post(&mut self, at: usize, event: Event) {
+        let now = self.local_ms(at);
+        let Some(agent) = &mut self.nodes[at].agent else { return };
+        if agent.exiting {
+            return;
+        }
+        if agent.stuck {
+            if agent.mailbox.len() < MAILBOX {
+                agent.mailbox.push(event);
+            }
+            return;
+        }
+        agent.core.step(event, now);
+        self.watch.steps += 1;
+        let decisions = agent.core.take_decisions();
+        if !decisions.is_empty() {
+            let unforced = !agent.core.view().has(mmha::core::fact::Fact::OpForce);
+            self.nodes[at].forced &= !decisions.iter().any(|decision| decision.to.name() == "gate") || !unforced;
+            for decision in decisions {
+                self.decided(at, &decision);
+            }
+        }
+        self.publish(at);
+    }
+
+    pub fn stick(&mut self, at: usize, time: Us) {
+        if let Some(agent) = self.nodes[at].agent.as_mut().filter(|agent| !agent.stuck) {
+            (agent.stuck, agent.stuck_for_ms) = (true, time / 1000);
+            self.after(at, time, Job::Unstick);
+        }
+    }
+
+    /// Before anything is believed: after standing still for longer than a lease the core hears that first.
+    fn unstick(&mut self, at: usize) {
+        let limit = self.set.limits.lease;
+        let Some(agent) = &mut self.nodes[at].agent else { return };
+        agent.stuck = false;
+        let gap_ms = agent.stuck_for_ms;
+        if gap_ms >= limit {
+            self.post(at, Event::Woke { gap_ms });
+        }
+        let Some(agent) = &mut self.nodes[at].agent else { return };
+        for event in std::mem::take(&mut agent.mailbox) {
+            self.post(at, event);
+        }
+        self.post(at, Event::Tick);
+    }
+
+    /// Hands each part of what is wanted to the thread that sees to it.
+    fn publish(&mut self, at: usize) {
+        let now = self.local_ms(at);
+        let Some(agent) = &mut self.nodes[at].agent else { return };
+        let want = agent.core.want();
+        let mut jobs = [None; 7];
+        let orders = &mut agent.orders;
+        orders.blessed_until_ms = now + self.set.limits.gate / 2;
+        if orders.say.version != want.say.version {
+            orders.say = Rc::new(want.say.clone());
+            jobs[0] = Some(Job::Turn);
+        }
+        if (orders.order, orders.vip, orders.gate) != (want.order, want.vip, want.gate) {
+            (orders.order, orders.vip, orders.gate) = (want.order, want.vip, want.gate);
+            jobs[0] = Some(Job::Turn);
+        }
+        if !agent.role.is(want) {
+            agent.role = RoleOrder::of(want);
+            jobs[1] = Some(Job::Role);
+        }
+        if want.watch != agent.watch {
+            agent.watch = want.watch;
+            jobs[2] = want.watch.then_some(Job::Look);
+        }
+        if want.save != agent.save {
+            agent.save = want.save;
+            jobs[3] = Some(Job::Store);
+        }
+        if want.probe != agent.probing {
+            agent.probing = want.probe;
+            jobs[4] = want.probe.then_some(Job::Probe);
+        }
+        if want.remote != agent.remote {
+            agent.remote = want.remote;
+            jobs[5] = (want.remote != Remote::No).then_some(Job::Remote);
+        }
+        if want.exit && !agent.exiting {
+            agent.exiting = true;
+            self.after(at, 60_000, Job::Farewell);
+        }
+        self.also(at, jobs);
+        self.schedule_tick(at);
+    }
+
+    fn also(&mut self, at: usize, jobs: [Option<Job>; 7]) {
+        for job in jobs.into_iter().flatten() {
+            match job {
+                Job::Turn => self.hurry(at),
+                Job::Look => self.look_soon(at),
+                _ => self.soon(at, job),
+            }
+        }
+        let Some(agent) = &mut self.nodes[at].agent else { return };
+        let kill = agent.core.want().kill_server;
+        if kill && !agent.kill_server {
+            agent.kill_server = true;
+            self.end_server(at);
+            self.start_server_in(at, 2_000_000);
+        }
+        if let Some(agent) = &mut self.nodes[at].agent {
+            agent.kill_server = kill;
+        }
+    }
+}
+
+impl Agent {
+    fn new(core: Core, sessions: Sessions, local: Us) -> Agent {
+        let orders = Orders { order: 0, vip: Hold::Keep, gate: Hold::Keep, say: Rc::new(core.want().say.clone()), blessed_until_ms: 0 };
+        let role = RoleOrder { order: 0, writes: Writes::Keep, ..RoleOrder::of(core.want()) };
+        Agent {
+            core,
+            sessions,
+            stuck: false,
+            stuck_for_ms: 0,
+            mailbox: Vec::new(),
+            orders,
+            role,
+            role_busy: false,
+            role_reported: 0,
+            role_opened: 0,
+            role_restarted_ms: 0,
+            closed_at: None,
+            watch: false,
+            save: None,
+            store_busy: false,
+            written: None,
+            probing: false,
+            remote: Remote::No,
+            remote_busy: false,
+            fenced_at: None,
+            kill_server: false,
+            exiting: false,
+            announced: false,
+            tick_at: Us::MAX,
+            turn_at: Us::MAX,
+            look_at: Us::MAX,
+            turned_us: local,
+            sent_us: 0,
+            next_us: local,
+            sent_version: 0,
+            answer_now: false,
+            latched: None,
+            stood_still_ms: None,
+            address: Address::Unknown,
+            gate: Gate::Unknown,
+            told: None,
+            inbox: Vec::new(),
+        }
+    }
+}
