@@ -13,7 +13,7 @@ use super::wants::may_adopt;
 
 /// Lateness of the link thread and of closing the gate (J and F of SAFETY B).
 const CLOSING_MS: Ms = 25;
-/// A lease may outlive its node by its own length, and by an election in the arbiter.
+/// A lease may outlive its node by its own length, and by as much again after an election in the arbiter.
 const OUTLIVED: Ms = 2;
 
 impl Core {
@@ -28,13 +28,16 @@ impl Core {
             // What was believed runs out by itself.
             ArbiterSeen::Unreachable(_) => {}
         }
-        let silent_ms = self.belief.peer.as_ref().map_or(0, |peer| self.since(peer.heard_ms));
-        let outlived = silent_ms > OUTLIVED * self.limits.arbiter_ttl.unwrap_or(0);
+        let theirs = matches!(&seen, ArbiterSeen::Taken { by } if *by == self.id.peer_name);
+        // An arbiter that was away starts every lease anew: only one that answered all the time tells a living node from a dead one.
+        self.belief.taken_since = if theirs { self.belief.taken_since.or(Some(self.belief.now)) } else { None };
+        self.belief.arbiter = Some(seen);
+        let heard_ms = self.belief.peer.as_ref().map(|peer| peer.heard_ms);
+        let (Some(taken_ms), Some(heard_ms)) = (self.belief.taken_since, heard_ms) else { return };
         // Its lease has been renewed since I last heard it: it serves on.
-        if matches!(&seen, ArbiterSeen::Taken { by } if *by == self.id.peer_name) && outlived {
+        if self.since(taken_ms.max(heard_ms)) > OUTLIVED * self.limits.arbiter_ttl.unwrap_or(0) {
             self.doubt_sync();
         }
-        self.belief.arbiter = Some(seen);
     }
 
     fn has_lease(&self) -> bool {

@@ -150,3 +150,14 @@ fn hostile_answers_are_errors() {
     assert!(until(&script.turn(Hold::Yes)) < longest, "never longer than was asked for");
     script.finish(&STEPS);
 }
+
+#[test]
+fn what_could_not_be_given_back_is_ended_later_and_not_believed_in() {
+    static STEPS: [(&str, &str); 3] =
+        [("/v3/lease/revoke", "no answer"), ("/v3/lease/revoke", "{}"), ("/v3/kv/range", r#"{"header":{"raft_term":"7"}}"#)];
+    let mut script = script(Some("23"), &STEPS);
+    assert!(matches!(script.turn(Hold::No), ArbiterSeen::Unreachable(_)));
+    assert_eq!((script.keeper.lease, script.keeper.setting.memory.exists()), (None, false));
+    assert_eq!(script.turn(Hold::Keep), ArbiterSeen::Free);
+    script.finish(&STEPS);
+}
