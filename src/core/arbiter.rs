@@ -100,3 +100,75 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::{Address, Event, Gate, LeaseSeen, Record, ServerSeen, StoreSeen};
+    use super::super::{Core, Identity, Limits};
+    use super::*;
+
+    fn core(arbiter_ttl: Option<Ms>) -> Core {
+        let limits = Limits {
+            keepalive: 250,
+            deadtime: 2_000,
+            warntime: 1_000,
+            initdead: 20_000,
+            gate: 1_500,
+            lease: 1_000,
+            isolation: 1_500,
+            failback_delay: 5_000,
+            auto_failback: true,
+            lossless: true,
+            both_write: false,
+            kill_hung: true,
+            ping_configured: true,
+            config_digest: 7,
+            arbiter_ttl,
+        };
+        let id = Identity { number: 1, peer_name: "db-02".into(), vip: "192.0.2.243".into(), preferred: true };
+        Core::new(id, limits, 1_000)
+    }
+
+    fn let_go(core: &mut Core, now: Ms) {
+        core.step(Event::Store(StoreSeen::Saved(Record::default())), now);
+        core.step(Event::Server(ServerSeen::Dead), now);
+        core.step(Event::Lease(LeaseSeen { address: Address::Absent, gate: Gate::Shut }), now);
+    }
+
+    #[test]
+    fn a_lease_that_is_given_back_is_not_believed_in_whatever_comes_late() {
+        let mut core = core(Some(5_000));
+        let mine = |until_ms| Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { until_ms } };
+        assert_eq!(core.want().arbiter.hold, Hold::Keep, "the address of an earlier run may still be here");
+        core.step(mine(4_400), 1_001);
+        assert_eq!(core.view().arbiter_left_ms(), Some(3_399));
+        assert!(core.view().has(Fact::ArbiterOk));
+        let_go(&mut core, 1_002);
+        assert_eq!((core.want().arbiter.hold, core.view().arbiter_left_ms()), (Hold::No, None));
+        core.step(mine(6_000), 1_003);
+        assert_eq!(core.view().arbiter_left_ms(), None, "it was asked for before");
+        assert!(!core.view().has(Fact::ArbiterOk));
+    }
+
+    #[test]
+    fn a_lease_ends_by_the_clock_and_at_once_when_another_has_it() {
+        let mut core = core(Some(5_000));
+        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { until_ms: 3_000 } }, 1_001);
+        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Unreachable("no answer".into()) }, 2_999);
+        assert!(core.view().has(Fact::ArbiterOk), "what is believed runs out by itself");
+        core.step(Event::Tick, 3_000);
+        assert!(!core.view().has(Fact::ArbiterOk));
+        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { until_ms: 9_000 } }, 3_001);
+        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Taken { by: "db-02".into() } }, 3_002);
+        assert!(!core.view().has(Fact::ArbiterOk));
+        assert_eq!(core.arbiter_why(), "db-02 has it");
+    }
+
+    #[test]
+    fn without_an_arbiter_nothing_is_missing_and_nothing_ends() {
+        let mut core = core(None);
+        let_go(&mut core, 1_002);
+        assert!(core.view().has(Fact::ArbiterOk));
+        assert_eq!(core.want().hold_until_ms, Ms::MAX);
+    }
+}

@@ -179,7 +179,10 @@ impl Etcd {
                 Err(refused) => return Err(refused),
             }
         }
-        Err(Fault::Unreachable(format!("no endpoint of the arbiter gives an answer ({})", faults.join("; "))))
+        Err(Fault::Unreachable(match faults.as_slice() {
+            [only] => only.clone(),
+            all => format!("no endpoint of the arbiter gives an answer ({})", all.join("; ")),
+        }))
     }
 
     fn ask_one(&mut self, at: usize, path: &str, body: &str, token: Option<&str>) -> Outcome<Value> {
