@@ -71,13 +71,15 @@ struct Keeper {
     lease: Option<i64>,
     /// Given up, and perhaps still there: ended as soon as etcd hears it, so that nobody has to wait for it.
     stale: Option<i64>,
+    /// What stands in `memory`.
+    written: Option<i64>,
 }
 
 impl Keeper {
     fn new(setting: Setting) -> Keeper {
         let remembered = file::read_limited(&setting.memory, MEMORY_LIMIT).ok();
         let lease = remembered.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok());
-        Keeper { etcd: Etcd::new(&setting.arbiter), setting, lease, stale: None }
+        Keeper { etcd: Etcd::new(&setting.arbiter), setting, lease, stale: None, written: lease }
     }
 
     fn pause(&self, hold: Hold, seen: &ArbiterSeen) -> Duration {
@@ -157,8 +159,12 @@ impl Keeper {
     }
 
     fn mine(&mut self, granted: Granted) -> ArbiterSeen {
-        if let Err(fault) = file::write_atomic(&self.setting.memory, granted.id.to_string().as_bytes(), 0o600) {
-            log::warn!("cannot write \"{}\": {fault}; a restarted agent has to wait for its lease", self.setting.memory.display());
+        if self.written != Some(granted.id) {
+            let memory = &self.setting.memory;
+            match file::write_atomic(memory, granted.id.to_string().as_bytes(), 0o600) {
+                Ok(()) => self.written = Some(granted.id),
+                Err(fault) => log::warn!("cannot write \"{}\": {fault}; a restarted agent has to wait for its lease", memory.display()),
+            }
         }
         let ttl = self.setting.arbiter.ttl.min(Duration::from_millis(granted.ttl_ms));
         let belief = Arbiter { ttl, ..self.setting.arbiter.clone() }.belief(self.setting.fence);
@@ -177,7 +183,8 @@ impl Keeper {
     }
 
     /// Whether no later run can find the lease.
-    fn forget(&self) -> bool {
+    fn forget(&mut self) -> bool {
+        self.written = None;
         match std::fs::remove_file(&self.setting.memory) {
             Ok(()) => true,
             Err(fault) => fault.kind() == std::io::ErrorKind::NotFound,

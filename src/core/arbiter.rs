@@ -59,7 +59,8 @@ impl Core {
         }
         let beat = self.belief.peer.as_ref().map(|peer| (peer.heard_ms, peer.beat.gate_ms));
         let (heard_ms, gate_ms) = beat.unwrap_or((self.belief.started_ms, self.limits.gate));
-        let longest = self.limits.isolation + gate_ms.min(60_000) * 101 / 100 + CLOSING_MS;
+        let gate_ms = self.limits.gate.max(gate_ms.min(60_000));
+        let longest = self.limits.isolation + gate_ms + gate_ms / 100 + CLOSING_MS;
         self.has_lease() && self.since(heard_ms) >= longest
     }
 
