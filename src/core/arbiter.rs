@@ -40,6 +40,11 @@ impl Core {
         }
     }
 
+    /// Who may have to let go for want of an arbiter does not begin to acknowledge alone.
+    pub(super) fn arbiter_firm(&self) -> bool {
+        self.limits.arbiter_ttl.is_none() || matches!(self.belief.arbiter, Some(ArbiterSeen::Mine { .. }))
+    }
+
     fn has_lease(&self) -> bool {
         self.belief.now < self.belief.arbiter_until_ms
     }
