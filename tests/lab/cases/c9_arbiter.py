@@ -66,7 +66,7 @@ def arbiter_serves(lab):
         load.wait_holder("db-01", 60)
         outage, _ = load.outage_since(load.start)
         lab.wait_steady()
-        ensure(first.status()["arbiter"]["lease"] == "here", "the lease did not come back with the address")
+        wait_for(lambda: first.status()["arbiter"]["lease"] == "here", 10, "the lease to come back with the address")
         figures = load.finish()
     figures.ensure_safe()
     ensure(outage <= 1, f"outage {outage:.2f} s")
