@@ -65,7 +65,7 @@ pub const RULES: &[Rule] = &[
     rule!(29, [Standby], ALWAYS, Standby, "Nobody holds {vip} yet: agreeing with {peer} who takes it ({peer_why})."),
 
     rule!(31, [Gate], &[&[Is(Cut)], &[Not(LinkUp)]], Isolated, "Cut off while gathering proof."),
-    rule!(39, [Gate], &[&[Is(PeerConsents), Is(Applied), Is(EpochSaved)]], Open, "{peer} let go and I have everything: taking epoch {epoch}."),
+    rule!(39, [Gate], &[&[Is(PeerConsents), Is(Mine), Is(Applied), Is(EpochSaved)]], Open, "{peer} let go and I have everything: taking epoch {epoch}."),
     rule!(30, [Gate], &[&[Is(PeerHeard), Not(PeerConsents)]], Standby, "{peer} is heard again."),
     rule!(37, [Gate], &[&[Not(PeerHeard), Not(Alone), Not(OpForce)]], Standby, "{peer} is silent and has served since I last heard it: it may have what I lack."),
     rule!(32, [Gate], &[&[Is(VipAnswered), Not(PeerConsents)]], Gate, "{peer} is silent but {mac} still answers for {vip}: not taking it."),
