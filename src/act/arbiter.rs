@@ -69,13 +69,17 @@ struct Keeper {
     etcd: Etcd,
     /// Mine, or perhaps mine: the answer to writing the key may have been lost.
     lease: Option<i64>,
+    /// Given up, and perhaps still there: ended as soon as etcd hears it, so that nobody has to wait for it.
+    stale: Option<i64>,
+    /// What stands in `memory`.
+    written: Option<i64>,
 }
 
 impl Keeper {
     fn new(setting: Setting) -> Keeper {
         let remembered = file::read_limited(&setting.memory, MEMORY_LIMIT).ok();
         let lease = remembered.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok());
-        Keeper { etcd: Etcd::new(&setting.arbiter), setting, lease }
+        Keeper { etcd: Etcd::new(&setting.arbiter), setting, lease, stale: None, written: lease }
     }
 
     fn pause(&self, hold: Hold, seen: &ArbiterSeen) -> Duration {
@@ -88,14 +92,14 @@ impl Keeper {
     }
 
     fn turn(&mut self, order: ArbiterOrder) -> ArbiterSeen {
-        let outcome = match order.hold {
+        if order.hold == Hold::No && self.forget() {
+            self.stale = self.lease.take().or(self.stale);
+        }
+        let outcome = self.end_stale().and_then(|()| match order.hold {
             Hold::Yes => self.have(order.epoch),
             Hold::Keep => self.renew().and_then(|seen| seen.map_or_else(|| self.look(), Ok)),
-            Hold::No => {
-                self.give_back();
-                self.look()
-            }
-        };
+            Hold::No => self.look(),
+        });
         outcome.unwrap_or_else(|fault| ArbiterSeen::Unreachable(fault.text()))
     }
 
@@ -125,6 +129,7 @@ impl Keeper {
         let Some(id) = self.lease else { return Ok(None) };
         let Some(granted) = self.etcd.keep_alive(id)? else {
             self.forget();
+            self.lease = None;
             return Ok(None);
         };
         let (held, term) = self.etcd.read(&key(&self.setting.cluster))?;
@@ -133,6 +138,7 @@ impl Keeper {
             Some(held) if held.lease == id => Err(Fault::Unreachable("the arbiter has just elected another leader".to_owned())),
             held => {
                 self.forget();
+                self.lease = None;
                 Ok(held.is_some().then(|| self.seen(held)))
             }
         }
@@ -153,27 +159,32 @@ impl Keeper {
     }
 
     fn mine(&mut self, granted: Granted) -> ArbiterSeen {
-        if let Err(fault) = file::write_atomic(&self.setting.memory, granted.id.to_string().as_bytes(), 0o600) {
-            log::warn!("cannot write \"{}\": {fault}; a restarted agent has to wait for its lease", self.setting.memory.display());
+        if self.written != Some(granted.id) {
+            let memory = &self.setting.memory;
+            match file::write_atomic(memory, granted.id.to_string().as_bytes(), 0o600) {
+                Ok(()) => self.written = Some(granted.id),
+                Err(fault) => log::warn!("cannot write \"{}\": {fault}; a restarted agent has to wait for its lease", memory.display()),
+            }
         }
         let ttl = self.setting.arbiter.ttl.min(Duration::from_millis(granted.ttl_ms));
         let belief = Arbiter { ttl, ..self.setting.arbiter.clone() }.belief(self.setting.fence);
         ArbiterSeen::Mine { until_ms: granted.sent_ms + u64::try_from(belief.as_millis()).unwrap_or(0) }
     }
 
-    fn give_back(&mut self) {
-        let Some(id) = self.lease else { return };
-        if !self.forget() {
-            return; // it ends by itself
+    fn end_stale(&mut self) -> Result<(), Fault> {
+        let Some(id) = self.stale else { return Ok(()) };
+        match self.etcd.revoke(id) {
+            Err(Fault::Unreachable(why)) => return Err(Fault::Unreachable(why)),
+            Err(fault) => log::warn!("arbiter: the lease could not be given back and ends by itself ({})", fault.text()),
+            Ok(()) => {}
         }
-        if let Err(fault) = self.etcd.revoke(id) {
-            log::info!("arbiter: the lease could not be given back, it ends by itself ({})", fault.text());
-        }
+        self.stale = None;
+        Ok(())
     }
 
-    /// Whether no later run can find it.
+    /// Whether no later run can find the lease.
     fn forget(&mut self) -> bool {
-        self.lease = None;
+        self.written = None;
         match std::fs::remove_file(&self.setting.memory) {
             Ok(()) => true,
             Err(fault) => fault.kind() == std::io::ErrorKind::NotFound,

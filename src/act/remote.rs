@@ -37,11 +37,13 @@ pub fn run(setting: &Setting, mut wanted: Reader<Remote>, report: impl Fn(Remote
         match want {
             Remote::No => pause_ms = 3_600_000,
             Remote::Look | Remote::Fence if is_down(setting) => report(RemoteSeen::Down),
-            Remote::Look => report(RemoteSeen::Up),
-            Remote::Fence => {
+            Remote::Look | Remote::Fence => {
                 // An earlier "down" must not stand while the server is being closed.
                 report(RemoteSeen::Up);
-                report(fence(setting));
+                // Looking takes a moment, in which the peer may have been heard.
+                if wanted.get() == Remote::Fence {
+                    report(fence(setting));
+                }
             }
         }
         let _ = timer::wait_readable(&[wanted.as_fd()], clock::now_ms() + pause_ms);

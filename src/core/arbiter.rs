@@ -13,7 +13,7 @@ use super::wants::may_adopt;
 
 /// Lateness of the link thread and of closing the gate (J and F of SAFETY B).
 const CLOSING_MS: Ms = 25;
-/// A lease may outlive its node by its own length, and by an election in the arbiter.
+/// A lease may outlive its node by its own length, and by as much again after an election in the arbiter.
 const OUTLIVED: Ms = 2;
 
 impl Core {
@@ -28,13 +28,21 @@ impl Core {
             // What was believed runs out by itself.
             ArbiterSeen::Unreachable(_) => {}
         }
-        let longest = OUTLIVED * self.limits.arbiter_ttl.unwrap_or(0);
-        let outlived = self.belief.peer.as_ref().is_some_and(|peer| self.since(peer.heard_ms) > longest);
+        let theirs = matches!(&seen, ArbiterSeen::Taken { by } if *by == self.id.peer_name);
+        // An arbiter that was away starts every lease anew: only one that answered all the time tells a living node from a dead one.
+        self.belief.taken_since = if theirs { self.belief.taken_since.or(Some(self.belief.now)) } else { None };
+        self.belief.arbiter = Some(seen);
+        let heard_ms = self.belief.peer.as_ref().map(|peer| peer.heard_ms);
+        let (Some(taken_ms), Some(heard_ms)) = (self.belief.taken_since, heard_ms) else { return };
         // Its lease has been renewed since I last heard it: it serves on.
-        if matches!(&seen, ArbiterSeen::Taken { by } if *by == self.id.peer_name) && outlived {
+        if self.since(taken_ms.max(heard_ms)) > OUTLIVED * self.limits.arbiter_ttl.unwrap_or(0) {
             self.doubt_sync();
         }
-        self.belief.arbiter = Some(seen);
+    }
+
+    /// Who may have to let go for want of an arbiter does not begin to acknowledge alone.
+    pub(super) fn arbiter_firm(&self) -> bool {
+        self.limits.arbiter_ttl.is_none() || matches!(self.belief.arbiter, Some(ArbiterSeen::Mine { .. }))
     }
 
     fn has_lease(&self) -> bool {
@@ -56,7 +64,8 @@ impl Core {
         }
         let beat = self.belief.peer.as_ref().map(|peer| (peer.heard_ms, peer.beat.gate_ms));
         let (heard_ms, gate_ms) = beat.unwrap_or((self.belief.started_ms, self.limits.gate));
-        let longest = self.limits.isolation + gate_ms.min(60_000) * 101 / 100 + CLOSING_MS;
+        let gate_ms = self.limits.gate.max(gate_ms.min(60_000));
+        let longest = self.limits.isolation + gate_ms + gate_ms / 100 + CLOSING_MS;
         self.has_lease() && self.since(heard_ms) >= longest
     }
 
@@ -95,5 +104,77 @@ impl Core {
             Some(ArbiterSeen::Taken { by }) => format!("{by} has it"),
             Some(ArbiterSeen::Unreachable(why)) => why.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::{Address, Event, Gate, LeaseSeen, Record, ServerSeen, StoreSeen};
+    use super::super::{Core, Identity, Limits};
+    use super::*;
+
+    fn core(arbiter_ttl: Option<Ms>) -> Core {
+        let limits = Limits {
+            keepalive: 250,
+            deadtime: 2_000,
+            warntime: 1_000,
+            initdead: 20_000,
+            gate: 1_500,
+            lease: 1_000,
+            isolation: 1_500,
+            failback_delay: 5_000,
+            auto_failback: true,
+            lossless: true,
+            both_write: false,
+            kill_hung: true,
+            ping_configured: true,
+            config_digest: 7,
+            arbiter_ttl,
+        };
+        let id = Identity { number: 1, peer_name: "db-02".into(), vip: "192.0.2.243".into(), preferred: true };
+        Core::new(id, limits, 1_000)
+    }
+
+    fn let_go(core: &mut Core, now: Ms) {
+        core.step(Event::Store(StoreSeen::Saved(Record::default())), now);
+        core.step(Event::Server(ServerSeen::Dead), now);
+        core.step(Event::Lease(LeaseSeen { address: Address::Absent, gate: Gate::Shut }), now);
+    }
+
+    #[test]
+    fn a_lease_that_is_given_back_is_not_believed_in_whatever_comes_late() {
+        let mut core = core(Some(5_000));
+        let mine = |until_ms| Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { until_ms } };
+        assert_eq!(core.want().arbiter.hold, Hold::Keep, "the address of an earlier run may still be here");
+        core.step(mine(4_400), 1_001);
+        assert_eq!(core.view().arbiter_left_ms(), Some(3_399));
+        assert!(core.view().has(Fact::ArbiterOk));
+        let_go(&mut core, 1_002);
+        assert_eq!((core.want().arbiter.hold, core.view().arbiter_left_ms()), (Hold::No, None));
+        core.step(mine(6_000), 1_003);
+        assert_eq!(core.view().arbiter_left_ms(), None, "it was asked for before");
+        assert!(!core.view().has(Fact::ArbiterOk));
+    }
+
+    #[test]
+    fn a_lease_ends_by_the_clock_and_at_once_when_another_has_it() {
+        let mut core = core(Some(5_000));
+        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { until_ms: 3_000 } }, 1_001);
+        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Unreachable("no answer".into()) }, 2_999);
+        assert!(core.view().has(Fact::ArbiterOk), "what is believed runs out by itself");
+        core.step(Event::Tick, 3_000);
+        assert!(!core.view().has(Fact::ArbiterOk));
+        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { until_ms: 9_000 } }, 3_001);
+        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Taken { by: "db-02".into() } }, 3_002);
+        assert!(!core.view().has(Fact::ArbiterOk));
+        assert_eq!(core.arbiter_why(), "db-02 has it");
+    }
+
+    #[test]
+    fn without_an_arbiter_nothing_is_missing_and_nothing_ends() {
+        let mut core = core(None);
+        let_go(&mut core, 1_002);
+        assert!(core.view().has(Fact::ArbiterOk));
+        assert_eq!(core.want().hold_until_ms, Ms::MAX);
     }
 }

@@ -120,6 +120,8 @@ pub struct Belief {
     pub forced_ms: Ms,
     pub stop: bool,
     pub arbiter: Option<ArbiterSeen>,
+    /// Since when every answer of the arbiter has named the peer.
+    pub taken_since: Option<Ms>,
     /// The arbiter's lease may be believed in until then.
     pub arbiter_until_ms: Ms,
     pub arbiter_order: ArbiterOrder,
@@ -199,6 +201,7 @@ impl Belief {
             forced_ms: 0,
             stop: false,
             arbiter: None,
+            taken_since: None,
             arbiter_until_ms: 0,
             arbiter_order: ArbiterOrder { hold: Hold::Keep, turn: 0, epoch: 0 },
             stance_version: u64::MAX,

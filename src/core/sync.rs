@@ -138,7 +138,7 @@ impl Core {
         let moved = self.since(self.belief.flowed_ms) < self.limits.deadtime / 2;
         let flows = moved && self.belief.sample.as_ref().is_some_and(|s| s.semi_sync_active);
         let listened = self.since(self.belief.started_ms) >= self.limits.deadtime;
-        let silent = !self.peer_heard() && !self.cut() && listened && !flows;
+        let silent = !self.peer_heard() && !self.cut() && listened && !flows && self.arbiter_firm();
         self.belief.semi_sync = match serving && self.limits.lossless {
             false => self.belief.semi_sync && matches!(self.state, State::Fence | State::Drain),
             true if receiving => true,

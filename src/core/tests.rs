@@ -148,7 +148,7 @@ fn no_facts_break_an_invariant() {
                 assert!(matches!(state, State::Gate | State::Boot), "rule {number} claims from {}", state.name());
             }
             if rule.to == State::Open && state == State::Gate {
-                let consent = has(Fact::PeerConsents) && has(Fact::Applied);
+                let consent = has(Fact::PeerConsents) && has(Fact::Mine) && has(Fact::Applied);
                 let silence = !has(Fact::PeerHeard) && has(Fact::VipQuiet) && has(Fact::IntentOver);
                 let proof =
                     (has(Fact::RemoteClear) && has(Fact::FenceOk) && has(Fact::Applied) && !has(Fact::Paused)) || has(Fact::OpForce);

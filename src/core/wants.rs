@@ -144,7 +144,7 @@ impl Core {
     fn remote(&self, facts: Facts) -> Remote {
         let quiet = facts.has(Fact::VipQuiet);
         match self.state {
-            State::Gate if !self.peer_heard() && quiet && !self.cut() => Remote::Fence,
+            State::Gate if !self.peer_heard() && quiet && !self.cut() && facts.has(Fact::ArbiterOk) => Remote::Fence,
             State::Gate | State::Standby if self.peer_late() => Remote::Look,
             _ => Remote::No,
         }

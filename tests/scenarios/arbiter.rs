@@ -15,6 +15,7 @@ const CALL_MS: u64 = TTL_MS / 10;
 
 pub struct Arbiter {
     pub up: bool,
+    down_ms: u64,
     /// Which lease the key is under, whose it is, and when it ends.
     key: Option<(u64, usize, u64)>,
     next_lease: u64,
@@ -33,7 +34,7 @@ struct Client {
 
 impl Arbiter {
     pub fn new() -> Arbiter {
-        Arbiter { up: true, key: None, next_lease: 1, clients: Default::default() }
+        Arbiter { up: true, down_ms: 0, key: None, next_lease: 1, clients: Default::default() }
     }
 
     /// The agent has been started anew; `power`: with its box.
@@ -84,10 +85,17 @@ impl World {
                 self.boot(1);
             }
             [what, rest @ ..] => {
+                let now = self.now;
                 let arbiter = self.arbiter.as_mut().expect("`do arbiter on` first");
                 match (*what, rest) {
-                    ("up", []) => arbiter.up = true,
-                    ("down", []) => arbiter.up = false,
+                    ("up", []) if arbiter.up => {}
+                    // A new leader gives every lease that nobody has ended its whole length again.
+                    ("up", []) => {
+                        arbiter.up = true;
+                        arbiter.key =
+                            arbiter.key.filter(|(_, _, ends)| arbiter.down_ms < *ends).map(|(lease, at, _)| (lease, at, now + TTL_MS));
+                    }
+                    ("down", []) => (arbiter.up, arbiter.down_ms) = (false, if arbiter.up { now } else { arbiter.down_ms }),
                     ("cut", [name]) => arbiter.clients[node(name)].cut = true,
                     ("mend", []) => arbiter.clients.iter_mut().for_each(|client| client.cut = false),
                     other => panic!("no act arbiter {other:?}"),

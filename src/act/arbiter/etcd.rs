@@ -128,7 +128,7 @@ impl Etcd {
     pub fn member(&mut self) -> Outcome<(String, bool)> {
         let (answer, _) = self.ask("/v3/maintenance/status", &json!({}))?;
         let version = answer.get("version").and_then(Value::as_str).ok_or_else(|| strange("no version"))?;
-        Ok((printable(version), number(answer.get("leader")).is_some_and(|leader| leader != 0)))
+        Ok((printable(version), knows_leader(&answer)))
     }
 
     /// Logs in when there is no token, and once more when the token has run out.
@@ -179,7 +179,10 @@ impl Etcd {
                 Err(refused) => return Err(refused),
             }
         }
-        Err(Fault::Unreachable(format!("no endpoint of the arbiter gives an answer ({})", faults.join("; "))))
+        Err(Fault::Unreachable(match faults.as_slice() {
+            [only] => only.clone(),
+            all => format!("no endpoint of the arbiter gives an answer ({})", all.join("; ")),
+        }))
     }
 
     fn ask_one(&mut self, at: usize, path: &str, body: &str, token: Option<&str>) -> Outcome<Value> {
@@ -235,6 +238,12 @@ fn number(value: Option<&Value>) -> Option<i64> {
         Value::Number(number) => number.as_i64(),
         _ => None,
     }
+}
+
+/// Members have unsigned numbers, and zero is nobody.
+fn knows_leader(status: &Value) -> bool {
+    let leader = status.get("leader").and_then(Value::as_str).and_then(|text| text.parse::<u64>().ok());
+    leader.is_some_and(|leader| leader != 0)
 }
 
 fn term(answer: &Value) -> Outcome<u64> {

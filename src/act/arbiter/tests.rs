@@ -27,7 +27,8 @@ fn script(lease: Option<&str>, steps: &'static [(&'static str, &'static str)]) -
             let mut seen = [0; 2048];
             let count = stream.read(&mut seen).expect("request");
             asked.push(String::from_utf8_lossy(&seen[..count]).into_owned());
-            stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{body}").as_bytes()).expect("answer");
+            let head = if body.starts_with("HTTP/") { "" } else { "HTTP/1.0 200 OK\r\n\r\n" };
+            stream.write_all(format!("{head}{body}").as_bytes()).expect("answer");
         }
         asked
     });
@@ -149,4 +150,45 @@ fn hostile_answers_are_errors() {
     let longest = clock::now_ms() + 5000;
     assert!(until(&script.turn(Hold::Yes)) < longest, "never longer than was asked for");
     script.finish(&STEPS);
+}
+
+#[test]
+fn what_could_not_be_given_back_is_ended_later_and_not_believed_in() {
+    static STEPS: [(&str, &str); 3] =
+        [("/v3/lease/revoke", "no answer"), ("/v3/lease/revoke", "{}"), ("/v3/kv/range", r#"{"header":{"raft_term":"7"}}"#)];
+    let mut script = script(Some("23"), &STEPS);
+    assert!(matches!(script.turn(Hold::No), ArbiterSeen::Unreachable(_)));
+    assert_eq!((script.keeper.lease, script.keeper.setting.memory.exists()), (None, false));
+    assert_eq!(script.turn(Hold::Keep), ArbiterSeen::Free);
+    script.finish(&STEPS);
+}
+
+/// etcd forgets tokens: when they get old, and when a member starts anew.
+#[test]
+fn logs_in_again_when_the_token_is_not_known_any_more() {
+    const EXPIRED: &str = "HTTP/1.0 401 Unauthorized\r\n\r\n{\"error\":\"etcdserver: invalid auth token\",\"code\":16}";
+    static STEPS: [(&str, &str); 6] = [
+        ("/v3/auth/authenticate", r#"{"token":"one.7"}"#),
+        ("/v3/kv/range", r#"{"header":{"raft_term":"7"}}"#),
+        ("/v3/kv/range", EXPIRED),
+        ("/v3/auth/authenticate", r#"{"token":"two.8"}"#),
+        ("/v3/kv/range", EXPIRED),
+        ("/v3/auth/authenticate", r#"{"token":"evil\r\nX: y"}"#),
+    ];
+    let mut script = script(None, &STEPS);
+    let arbiter = Arbiter {
+        user: Some("mmha".into()),
+        password: Some(crate::config::Secret::new("s3cret")),
+        ..script.keeper.setting.arbiter.clone()
+    };
+    script.keeper.etcd = Etcd::new(&arbiter);
+    assert_eq!(script.turn(Hold::No), ArbiterSeen::Free);
+    let outcome = script.turn(Hold::No);
+    assert!(matches!(&outcome, ArbiterSeen::Unreachable(why) if why.contains("invalid auth token")), "once, not for ever: {outcome:?}");
+    script.keeper.etcd = Etcd::new(&arbiter);
+    let outcome = script.turn(Hold::No);
+    assert!(matches!(&outcome, ArbiterSeen::Unreachable(why) if !why.contains("evil")), "{outcome:?}");
+    let asked = script.finish(&STEPS);
+    assert!(asked[1].contains("Authorization: one.7\r\n") && asked[4].contains("Authorization: two.8\r\n"));
+    assert!(asked[0].contains("s3cret") && !asked[1].contains("s3cret"));
 }

@@ -1,7 +1,7 @@
 //! The arbiter: each of its members, and whether a majority of them answers together.
 
 use super::Findings;
-use crate::act::arbiter::etcd::Etcd;
+use crate::act::arbiter::etcd::{Etcd, Fault};
 use crate::act::arbiter::key;
 use crate::config::{Arbiter, Config};
 
@@ -18,6 +18,7 @@ pub fn check(config: &Config, findings: &mut Findings) {
                 let remedy = "look at its log and at `etcdctl endpoint status --cluster`";
                 findings.fail("arbiter", format!("{endpoint} is etcd {version} and knows no leader"), remedy);
             }
+            Err(fault @ Fault::Refused { .. }) => refused(&format!("{endpoint}: {}", fault.text()), findings),
             Err(fault) => {
                 let remedy =
                     "is etcd running there, does it listen on this address for clients, and do firewalls on the way let it through?";
@@ -30,12 +31,13 @@ pub fn check(config: &Config, findings: &mut Findings) {
     }
     if arbiter.endpoints.len() < 3 {
         let remedy = "name all members in [arbiter] endpoints; three on three machines, none of them a node, survive the loss of one";
-        findings.warn("arbiter", format!("only {} is named", count(arbiter.endpoints.len())), remedy);
+        findings.warn("arbiter", format!("fewer than three members are named ({})", arbiter.endpoints.len()), remedy);
     }
 }
 
-fn count(endpoints: usize) -> String {
-    if endpoints == 1 { "one member".to_owned() } else { format!("{endpoints} members") }
+fn refused(why: &str, findings: &mut Findings) {
+    let remedy = "mend user and password_file in [arbiter], or give that etcd user the right to read and write /mmha/";
+    findings.fail("arbiter", why, remedy);
 }
 
 /// A read that a majority has to confirm; with a user this also proves the password and the right to read.
@@ -52,8 +54,13 @@ fn check_majority(config: &Config, arbiter: &Arbiter, findings: &mut Findings) {
             findings.ok("arbiter", format!("a majority answers; {holder} has the lease"));
         }
         Err(fault) => {
-            let remedy = "is a majority of its members up; may the user in [arbiter] read and write this key?";
-            findings.fail("arbiter", format!("cannot read \"{name}\": {}", fault.text()), remedy);
+            let why = format!("cannot read \"{name}\": {}", fault.text());
+            match fault {
+                Fault::Refused { .. } => refused(&why, findings),
+                Fault::Unreachable(_) => {
+                    findings.fail("arbiter", why, "start its other members: a majority must be up and reach each other")
+                }
+            }
         }
     }
 }

@@ -61,6 +61,20 @@ fn keys_and_transactions() {
 }
 
 #[test]
+fn members_that_know_a_leader() {
+    let table = [
+        (r#"{"leader":"18446744073709551615"}"#, true),
+        (r#"{"leader":"3"}"#, true),
+        (r#"{"leader":"0"}"#, false),
+        ("{}", false),
+        (r#"{"leader":"x"}"#, false),
+    ];
+    for (status, expect) in table {
+        assert_eq!(knows_leader(&judged(status)), expect, "{status}");
+    }
+}
+
+#[test]
 fn refusals_are_told_from_members_that_cannot_answer() {
     let said = |status, body: &str| judge(&answer(status, body)).expect_err(body);
     let not_found = r#"{"error":"etcdserver: requested lease not found","message":"etcdserver: requested lease not found","code":5}"#;
