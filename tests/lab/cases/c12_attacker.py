@@ -41,8 +41,9 @@ def attacker_with_recorded_heartbeats(lab):
             for kind in ("forged", "replayed"):
                 rate, share = attack(lab, record, kind, target, source, 20_000, 5)
                 said.append(f"{target} {kind} {rate:.0f}/s: {share * 100:.0f} %")
-                ensure(rate > 10_000, f"the attacker managed {rate:.0f} datagrams a second only")
-                ensure(share < 0.25, f"the agent of {target} used {share * 100:.0f} % of a core at {rate:.0f} {kind} datagrams a second")
+                ensure(rate > 2_000, f"the attacker managed {rate:.0f} datagrams a second only")
+                # A busy machine floods less: judged as if the rest had come too, at the same price.
+                ensure(share * max(1, 20_000 / rate) < 0.25, f"the agent of {target} used {share * 100:.0f} % of a core at {rate:.0f} {kind} datagrams a second")
                 for box in lab.boxes:
                     ensure(box.status()["peer"]["echo"], f"{box.name} has lost its peer to the flood")
         load.wait_served_by(HOLDER, time.monotonic(), 10)
