@@ -79,6 +79,21 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Let nothing move for a while, for maintenance; ends by itself
+    Pause {
+        /// How long, at most a day
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = duration_text)]
+        length: Duration,
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// End a pause, and release the flap brake
+    Resume {
+        /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// The server settings this pair needs
     Mycnf {
         #[command(subcommand)]
@@ -246,6 +261,8 @@ fn run(arguments: Arguments) -> Result<()> {
             };
             cmd::rejoin::run(&config, me, &cmd::rejoin::Options { way, dry_run })
         }
+        Command::Pause { length, dry_run } => cmd::pause::pause(length, dry_run),
+        Command::Resume { dry_run } => cmd::pause::resume(dry_run),
         Command::Mycnf { action } => {
             let (config, me) = here()?;
             let action = match action {

@@ -50,6 +50,17 @@ pub enum Request {
         #[serde(default)]
         who: String,
     },
+    /// Nothing moves for so long, at most a day.
+    Pause {
+        minutes: u64,
+        #[serde(default)]
+        who: String,
+    },
+    /// Ends a pause and releases the flap brake, on both nodes.
+    Resume {
+        #[serde(default)]
+        who: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

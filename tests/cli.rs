@@ -186,6 +186,22 @@ fn faults_stand_at_their_place_with_a_caret() {
     }
 }
 
+/// ARCHITECTURE.md's picture of the states is what the rules draw. `MMHA_REGENERATE=1` draws it anew.
+#[test]
+fn the_picture_of_the_states_is_drawn_from_the_rules() {
+    let (open, close) = ("```mermaid\n", "```\n");
+    let text = source("ARCHITECTURE.md");
+    let (before, rest) = text.split_once(open).expect("a picture");
+    let (shown, after) = rest.split_once(close).expect("its end");
+    let drawn = mmha(&["fsm", "--mermaid"]).stdout;
+    if std::env::var_os("MMHA_REGENERATE").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+        fs::write(path, format!("{before}{open}{drawn}{close}{after}")).expect("written");
+    } else {
+        assert_eq!(shown, drawn, "the rules have changed: MMHA_REGENERATE=1 cargo test --test cli");
+    }
+}
+
 #[test]
 fn a_closed_pipe_is_no_fault() {
     let output = run("sh", &["-c", &format!("{BINARY} fsm | true; {BINARY} --help | true")], None, LIMIT).expect("sh");

@@ -9,6 +9,8 @@
 //!
 //! At every millisecond the world checks that nobody else holds the address and nobody else can acknowledge a write.
 
+#[path = "scenarios/acts.rs"]
+mod acts;
 #[path = "scenarios/node.rs"]
 mod node;
 #[path = "scenarios/world.rs"]

@@ -3,6 +3,8 @@
 //! Deterministic: a seed is a story; every second one has one fault at a time. `MMHA_SEEDS=1000` tells more of them (in vain would be asked
 //! for what two nodes cannot promise: a former holder that returns alone, for longer than initdead). It does not shrink a failing story.
 
+#[path = "scenarios/acts.rs"]
+mod acts;
 #[path = "scenarios/node.rs"]
 mod node;
 #[path = "scenarios/world.rs"]

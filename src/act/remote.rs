@@ -1,5 +1,6 @@
 //! The peer's server, looked at and closed from here while its agent is silent (SAFETY A2). Touches nothing unless the core wants it closed.
 
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use crate::core::event::{Ms, RemoteSeen};
 use crate::core::want::Remote;
 use crate::sql::fence::{Closed, Keys, Spare, fence_remote};
-use crate::sql::{Login, bounded};
+use crate::sql::{Fault, Login, bounded};
 use crate::sys::slot::Reader;
 use crate::sys::{clock, timer};
 
@@ -15,6 +16,7 @@ use crate::sys::{clock, timer};
 const CONNECT: Duration = Duration::from_millis(450);
 const TIMES: u32 = 2;
 const FENCE: Duration = Duration::from_secs(3);
+const GREETING: Duration = Duration::from_secs(1);
 const AGAIN_MS: Ms = 500;
 
 #[derive(Debug, Clone)]
@@ -52,7 +54,7 @@ fn is_down(setting: &Setting) -> bool {
     for _ in 0..TIMES {
         match TcpStream::connect_timeout(&setting.address.into(), CONNECT) {
             Ok(_) => return false,
-            Err(fault) if fault.kind() == std::io::ErrorKind::ConnectionRefused => return true,
+            Err(fault) if fault.kind() == ErrorKind::ConnectionRefused => return true,
             Err(_) => {}
         }
     }
@@ -68,6 +70,17 @@ fn fence(setting: &Setting) -> RemoteSeen {
     match outcome {
         Ok(Closed { blocker: Some(blocker), .. }) => RemoteSeen::Failed(format!("read-only, but {blocker} is still there")),
         Ok(closed) => RemoteSeen::Fenced(closed.history),
+        Err(fault) if fault.fault == Fault::Timeout && is_mute(setting) => RemoteSeen::Mute,
         Err(fault) => RemoteSeen::Failed(fault.text),
     }
+}
+
+/// The kernel takes connections for a server that stands still. One that runs speaks first.
+fn is_mute(setting: &Setting) -> bool {
+    let greeting = || {
+        let mut stream = TcpStream::connect_timeout(&setting.address.into(), CONNECT)?;
+        stream.set_read_timeout(Some(GREETING))?;
+        stream.read(&mut [0])
+    };
+    greeting().is_err_and(|fault| matches!(fault.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
 }

@@ -7,6 +7,7 @@ pub mod firewall;
 pub mod fsm;
 pub mod init;
 pub mod mycnf;
+pub mod pause;
 pub mod rejoin;
 pub mod release;
 pub mod status;

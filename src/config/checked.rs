@@ -27,6 +27,7 @@ impl Config {
         raw.vips.first().inspect(|vip| check_vip(vip, &raw, &faults));
         check_lan(&raw, &faults);
         check_accounts(&raw, &faults);
+        check_fence(&raw, &faults);
         timing::check(&raw, &faults);
         let mut read = |key: &At<std::path::PathBuf>| {
             let outcome = if key.sound { read_password(&key.value) } else { Ok(Secret::new("")) };
@@ -133,6 +134,15 @@ fn check_accounts(raw: &Raw, faults: &Faults<'_>) {
     }
 }
 
+/// A relative program would be looked for in whatever PATH there is; it runs as root.
+fn check_fence(raw: &Raw, faults: &Faults<'_>) {
+    if let Some(program) = raw.heartbeat.fence_command.value.first()
+        && !program.value.starts_with('/')
+    {
+        faults.add(&program.span, format!("fence_command \"{}\" must begin with the absolute path of a program", program.value));
+    }
+}
+
 /// Only called when nothing was wrong, so both nodes and the address exist.
 fn build(path: &Path, text: &str, raw: Raw, replication: Secret, mysql: Option<Secret>) -> Config {
     let node = |at: usize| {
@@ -161,6 +171,10 @@ fn build(path: &Path, text: &str, raw: Raw, replication: Secret, mysql: Option<S
             initdead: raw.heartbeat.initdead.value,
             auto_failback: raw.heartbeat.auto_failback.value,
             failback_delay: raw.heartbeat.failback_delay.value,
+            flap_count: raw.heartbeat.flap_count.value,
+            flap_window: raw.heartbeat.flap_window.value,
+            fence_command: values(raw.heartbeat.fence_command),
+            fence_timeout: raw.heartbeat.fence_timeout.value,
             authkeys: raw.heartbeat.authkeys.value,
             links: values(raw.heartbeat.links),
             ping: values(raw.heartbeat.ping),

@@ -98,6 +98,13 @@ pub struct Heartbeat {
     pub auto_failback: bool,
     /// How long the returned preferred node must have been healthy and caught up before failback. Default 5s.
     pub failback_delay: Duration,
+    /// The flap brake: after so many moves away from this node within the time, it no longer moves by itself for less than a dead
+    /// server. 0 = no brake. Default 3 in 10m.
+    pub flap_count: u64,
+    pub flap_window: Duration,
+    /// Program and arguments that switch the peer off; empty = none. Must succeed before a takeover by silence.
+    pub fence_command: Vec<String>,
+    pub fence_timeout: Duration,
     pub authkeys: PathBuf,
     /// Additional link address pairs, [node 1's, node 2's]; the first link is always the nodes' own addresses.
     pub links: Vec<[Ipv4Addr; 2]>,

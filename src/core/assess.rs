@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Core;
-use super::event::{Address, Gate, Ms, RemoteSeen, Sample, ServerSeen};
+use super::event::{Address, FenceSeen, Gate, Ms, RemoteSeen, Sample, ServerSeen};
 use super::fact::{Fact, Facts};
 use super::history::History;
 use super::state::State;
@@ -40,6 +40,9 @@ impl Core {
         set(Fact::OpStop, belief.stop);
         set(Fact::OpSwitch, belief.switch);
         set(Fact::OpForce, belief.force);
+        set(Fact::FenceOk, !self.limits.fence_configured || belief.fence == Some(FenceSeen::Done));
+        set(Fact::Paused, self.paused());
+        set(Fact::Flapping, self.flapping());
         set(Fact::TimeOver, self.since(self.entered_ms) >= self.state.bound_ms(self.limits.deadtime));
         facts
     }
@@ -96,13 +99,22 @@ impl Core {
         let network = !self.limits.ping_configured || belief.first_probe_ms.is_some_and(alive);
         facts.set(Fact::VipQuiet, first && last && network && belief.probes >= QUIET_PROBES);
         let fresh = |at: Ms| self.since(at) < REMOTE_FRESH_MS;
-        let clear = |seen: &(RemoteSeen, Ms)| matches!(seen.0, RemoteSeen::Fenced(_)) || seen.0 == RemoteSeen::Down && fresh(seen.1);
-        facts.set(Fact::RemoteClear, belief.remote.as_ref().is_some_and(clear));
+        // A server that stands still cannot be closed. Should it go on one day, its gate has ended, and stays shut without heartbeats.
+        let gated = belief.peer.as_ref().is_some_and(|peer| peer.beat.gated);
+        let clear = |seen: &(RemoteSeen, Ms)| match seen.0 {
+            RemoteSeen::Fenced(_) => true,
+            RemoteSeen::Down => fresh(seen.1),
+            RemoteSeen::Mute => fresh(seen.1) && gated && !self.peer_heard(),
+            RemoteSeen::Up | RemoteSeen::Failed(_) => false,
+        };
+        let fenced = belief.fence == Some(FenceSeen::Done);
+        facts.set(Fact::RemoteClear, fenced || belief.remote.as_ref().is_some_and(clear));
     }
 
     fn set_server_facts(&self, facts: &mut Facts) {
         let belief = &self.belief;
         facts.set(Fact::DbOk, matches!(belief.server, Some(ServerSeen::Ok(_))));
+        facts.set(Fact::DiskOk, belief.disk_error.is_none());
         facts.set(Fact::DbDead, matches!(belief.server, Some(ServerSeen::Dead)));
         facts.set(Fact::DbHung, matches!(belief.server, Some(ServerSeen::Hung)));
         let adoptable = self.state == State::Boot && belief.sample.as_ref().is_some_and(|sample| !sample.read_only);
@@ -183,8 +195,10 @@ impl Core {
         let silent = belief.peer.as_ref().map_or(self.since(belief.started_ms), |peer| self.since(peer.heard_ms));
         let soon = silent + 2 * self.limits.keepalive >= self.deadtime();
         let unanswered = belief.first_probe_ms.is_some() && belief.probes >= QUIET_PROBES / 2 && belief.probing;
-        let may = belief.alone || belief.force;
-        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && may && !self.cut()
+        let may = belief.alone && !self.paused() || belief.force;
+        // One lost answer is not silence: whoever hears the claim yields at once.
+        let answered = belief.vip_claim.is_some_and(|(_, at)| self.since(at) < self.probing_ms());
+        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && !answered && may && !self.cut()
     }
 
     /// How long the VIP must stay unanswered: the time between warntime and deadtime (SAFETY B7).
@@ -230,38 +244,9 @@ impl Core {
         alive && sample.taken_ms >= silent_since && applier && all
     }
 
-    /// What was received and must be applied. Not what a quarantined peer wrote: that may conflict, and nobody waits for it.
-    fn owed(&self) -> History {
-        match self.belief.peer.as_ref().filter(|peer| peer.beat.state == State::Quarantined) {
-            Some(peer) => self.belief.mark.without(&peer.beat.server_key),
-            None => self.belief.mark.clone(),
-        }
-    }
-
     /// Close enough to start a handover: the rest is applied while it drains.
     pub(super) fn nearly_applied(&self) -> bool {
         self.sample().is_some_and(|sample| sample.history.contains(&self.belief.mark_before))
-    }
-
-    /// Own transactions that the leader of the pair lacks.
-    pub(super) fn raw_extra(&self) -> History {
-        self.compared().map(|(mine, theirs)| mine.minus(&theirs)).unwrap_or_default()
-    }
-
-    pub(super) fn agrees(&self) -> bool {
-        self.compared().is_some() && self.raw_extra().is_empty()
-    }
-
-    /// All that is extra here was accepted; what has come since was not.
-    pub(super) fn merging(&self) -> bool {
-        let Some(accepted) = self.belief.merge.as_ref().filter(|accepted| !accepted.is_empty()) else { return false };
-        let extra = self.raw_extra();
-        !extra.is_empty() && accepted.contains(&extra)
-    }
-
-    /// Own transactions that this server has lost and the leader still has.
-    pub(super) fn lost_tail(&self) -> History {
-        self.compared().map(|(mine, theirs)| theirs.minus(&mine)).unwrap_or_default()
     }
 
     /// The peer holds nothing and has granted nothing: what it acknowledged by itself must be here before it may be followed. While its
@@ -280,26 +265,6 @@ impl Core {
 
     fn lacks_own_history(&self) -> bool {
         self.sample().is_some_and(|sample| !sample.history.contains(&self.belief.own_mark))
-    }
-
-    /// My own writes as I have them and as the leader has them; `None` while there is no leader or either is not known.
-    fn compared(&self) -> Option<(History, History)> {
-        if self.limits.both_write || self.state.holds() || !self.peer_echo() || !self.read_only() {
-            return None;
-        }
-        let (sample, peer) = (self.sample()?, self.belief.peer.as_ref()?);
-        let theirs = peer.beat.history.as_ref()?;
-        let leads = peer.beat.state.holds() || self.diverged_behind();
-        leads.then(|| (sample.history.only(&sample.server_key), theirs.only(&sample.server_key)))
-    }
-
-    /// Nobody holds, both have what the other lacks, and the peer held the later epoch.
-    fn diverged_behind(&self) -> bool {
-        let Some(peer) = &self.belief.peer else { return false };
-        let (Some(sample), Some(theirs)) = (self.sample(), &peer.beat.history) else { return false };
-        let diverged = !sample.history.contains(theirs) && !theirs.contains(&sample.history);
-        let other = 3 - self.id.number;
-        diverged && !peer.beat.state.holds() && self.fitter(&peer.beat.history, peer.beat.epoch) == other
     }
 
     /// Number of the node that should hold the VIP by all I know; 0 = undecided.
@@ -329,7 +294,7 @@ impl Core {
     }
 
     /// Both could serve: the one with all data, then the later holder, then the preferred one.
-    fn fitter(&self, theirs: &Option<History>, peer_epoch: u64) -> u8 {
+    pub(super) fn fitter(&self, theirs: &Option<History>, peer_epoch: u64) -> u8 {
         let (me, other) = (self.id.number, 3 - self.id.number);
         let (Some(sample), Some(theirs)) = (self.sample(), theirs) else { return 0 };
         let (i_have, they_have) = (sample.history.contains(theirs), theirs.contains(&sample.history));
@@ -367,11 +332,14 @@ impl Core {
         let replica = self.sample().and_then(|sample| sample.replica.as_ref());
         let reasons = [
             (belief.stop, "it is stopping"),
+            // Who was the last to hold the address may take it again: its server may have been restarted in the pause.
+            (self.paused() && !belief.record.holder, "the pair is paused: `mmha resume` ends that"),
             (self.state.holds(), "it serves"),
             (matches!(self.state, State::Boot), "it has just started"),
             (matches!(self.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),
             (matches!(self.state, State::Isolated), "it is cut off"),
             (!matches!(belief.server, Some(ServerSeen::Ok(_))), "its server does not work"),
+            (belief.disk_error.is_some(), "its server's disk takes no writes"),
             (!matches!(self.state, State::Standby | State::Gate), "it is not standby"),
             (belief.carrier != Some(true), "its interface has no carrier"),
             (!belief.record_known || belief.store_error.is_some(), "its epoch file cannot be used"),

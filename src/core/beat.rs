@@ -21,6 +21,11 @@ pub struct Beat {
     pub claims: bool,
     /// A claim of the sender's has just come to nothing: the other one goes first.
     pub shy: bool,
+    /// The number of the last pause or resume this node knows of, and the minutes that are left of it (0: resumed).
+    #[serde(default)]
+    pub pause: u64,
+    #[serde(default)]
+    pub pause_minutes: u64,
     /// Grants up to this epoch will never be used by the sender.
     pub refused: u64,
     /// Could take over now.
@@ -37,6 +42,9 @@ pub struct Beat {
     pub server_key: String,
     /// Everything the sender's server has, read since it entered its present state; `None` = not known yet.
     pub history: Option<History>,
+    /// What has reached the sender and is not applied there yet: its receiver must not write these anew.
+    #[serde(default)]
+    pub unapplied: History,
     /// Where the sender closed its server for a handover: what the receiver must have applied.
     pub closed: Option<History>,
     /// Its operator asks for the address.
@@ -50,6 +58,9 @@ pub struct Beat {
     pub merges: bool,
     /// How long after this datagram's sending acknowledgements may still leave the sender (its gate lease), milliseconds.
     pub gate_ms: u64,
+    /// It is a fence of the kernel's: when it ends, nothing the sender's server does can reach a client any more, whatever it is.
+    #[serde(default)]
+    pub gated: bool,
     /// Deadtime of the sender, milliseconds: the larger of the pair's counts.
     pub deadtime_ms: u64,
     /// Digest of the sender's configuration file.

@@ -2,7 +2,10 @@
 
 use super::Core;
 use super::beat::Beat;
-use super::event::{Address, Event, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
+use super::brake::Pause;
+use super::event::{
+    Address, DiskSeen, Event, FenceSeen, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen,
+};
 use super::history::History;
 use super::state::State;
 
@@ -37,6 +40,8 @@ pub struct Belief {
     /// Decided when the node let go; in force until it is well again.
     pub kill_server: bool,
     pub woke: Option<Ms>,
+    /// The last standstill's length, for its sentence.
+    pub gap_ms: Ms,
     pub carrier: Option<bool>,
     pub ping_ms: Option<Ms>,
     pub vip_claim: Option<([u8; 6], Ms)>,
@@ -64,6 +69,13 @@ pub struct Belief {
     pub opened_order: u64,
     pub role_error: String,
     pub remote: Option<(RemoteSeen, Ms)>,
+    /// Since the peer was last heard.
+    pub fence: Option<FenceSeen>,
+    pub pause: Pause,
+    /// What is wrong with the server's disk.
+    pub disk_error: Option<String>,
+    /// When a rule that the flap brake can stop has moved the address away from here: the last few.
+    pub departures: Vec<Ms>,
     /// On disk.
     pub record: Record,
     pub record_known: bool,
@@ -99,6 +111,8 @@ pub struct Belief {
     pub stop: bool,
     /// My own stance (candidate) and the version of `say` since which it has been "me".
     pub stance_version: u64,
+    /// The version of `say` since which it has been "unprotected".
+    pub unprotected_version: u64,
 }
 
 impl Belief {
@@ -114,6 +128,7 @@ impl Belief {
             by_silence: false,
             kill_server: false,
             woke: None,
+            gap_ms: 0,
             carrier: None,
             ping_ms: None,
             vip_claim: None,
@@ -137,6 +152,10 @@ impl Belief {
             opened_order: 0,
             role_error: String::new(),
             remote: None,
+            fence: None,
+            pause: Pause::default(),
+            disk_error: None,
+            departures: Vec::new(),
             record: Record::default(),
             record_known: false,
             store_error: None,
@@ -161,6 +180,7 @@ impl Belief {
             forced_ms: 0,
             stop: false,
             stance_version: u64::MAX,
+            unprotected_version: u64::MAX,
         }
     }
 
@@ -182,7 +202,17 @@ impl Core {
         // Of a server that died since, nothing waits any more, and the one that comes back is well.
         let answers = matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Refuses(_)));
         let waiting = answers && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on && s.semi_sync_waiting > 0);
-        self.limits.kill_hung && !self.belief.stop && (hung || waiting && (!self.peer_echo() || self.peer_late()))
+        // What waited when I fell asleep may wait still, and if I slept long enough, for a peer that has taken over meanwhile.
+        let slept = self.belief.woke.is_some_and(|gap| gap >= self.limits.deadtime);
+        let asleep = slept && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on);
+        // A peer that claims hears nothing of me, though the last echo is not old yet; one that leads receives from me no more.
+        let taken = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.claims || peer.beat.state.holds());
+        self.limits.kill_hung && !self.belief.stop && (hung || asleep || waiting && (!self.peer_echo() || self.peer_late() || taken))
+    }
+
+    pub(super) fn must_kill_unclosed(&self) -> bool {
+        let alive = !matches!(self.belief.server, Some(ServerSeen::Dead) | None);
+        self.limits.kill_hung && !self.belief.stop && alive && !self.read_only()
     }
 
     pub(super) fn note(&mut self, event: Event, now: Ms) {
@@ -204,6 +234,9 @@ impl Core {
             Event::Server(seen) => self.note_server(seen),
             Event::Role { order, outcome } => self.note_role(order, outcome),
             Event::Remote(seen) => self.note_remote(seen),
+            Event::Disk(DiskSeen::Ok) => self.belief.disk_error = None,
+            Event::Disk(DiskSeen::Failed(text)) => self.belief.disk_error = Some(text),
+            Event::Fence(seen) => self.belief.fence = Some(seen),
             Event::Store(seen) => self.note_store(seen),
             Event::Switch { force } => {
                 self.belief.switch = self.state == State::Active;
@@ -212,6 +245,11 @@ impl Core {
                 self.belief.asked_ms = (self.state == State::Standby).then_some(now);
             }
             Event::Merge(accepted) => self.belief.merge = Some(accepted),
+            Event::Pause { minutes } => self.note_pause(minutes),
+            Event::Resume => {
+                self.note_pause(0);
+                self.belief.departures.clear();
+            }
             Event::Stop => self.belief.stop = true,
         }
         self.track();
@@ -231,12 +269,15 @@ impl Core {
             beat: heard.beat,
         });
         self.belief.remote = None;
+        self.belief.fence = None;
+        self.adopt_pause();
         self.note_own_mark();
         self.note_sync();
     }
 
     fn note_own_mark(&mut self) {
-        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.as_ref());
+        let beat = self.belief.peer.as_ref().map(|peer| &peer.beat);
+        let theirs = beat.and_then(|beat| beat.history.as_ref().map(|history| history.union(&beat.unapplied)));
         // What it has now, not ever: what both have lost nobody can wait for.
         if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample) {
             self.belief.own_mark = theirs.only(&sample.server_key);
@@ -245,10 +286,12 @@ impl Core {
 
     /// What was proved before standing still proves nothing now.
     fn note_woke(&mut self, gap_ms: Ms) {
+        self.belief.gap_ms = gap_ms;
         self.belief.probes = 0;
         self.belief.first_probe_ms = None;
         self.belief.claims_since = None;
         self.belief.remote = None;
+        self.belief.fence = None;
         if !self.peer_heard() {
             self.belief.alone = self.belief.solo;
         }

@@ -42,6 +42,14 @@ pub enum Event {
     },
     /// Exactly these extra transactions may flow to the leader (empty: none may): the operator's wish, or what is on disk of it.
     Merge(History),
+    /// The operator wants nothing to move for so long.
+    Pause {
+        minutes: u64,
+    },
+    /// The operator ends a pause, and releases the flap brake.
+    Resume,
+    Fence(FenceSeen),
+    Disk(DiskSeen),
     /// The service is asked to end.
     Stop,
 }
@@ -114,6 +122,13 @@ pub struct Sample {
     pub truncates: bool,
 }
 
+impl Sample {
+    /// What has arrived and waits for the applier.
+    pub fn unapplied(&self) -> History {
+        self.replica.as_ref().map(|replica| replica.received.without(&self.server_key).minus(&self.history)).unwrap_or_default()
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReplicaSample {
     pub receiver_running: bool,
@@ -144,6 +159,24 @@ pub enum RemoteSeen {
     Up,
     /// I set it read-only over SQL; it stands at this position.
     Fenced(History),
+    Failed(String),
+    /// Its port takes connections and nobody behind it says a word: the server stands still.
+    Mute,
+}
+
+/// Whether the own server's disk takes writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskSeen {
+    Ok,
+    /// The end of a sentence that begins with "my server's disk fails:".
+    Failed(String),
+}
+
+/// How the operator's fencing command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FenceSeen {
+    /// The peer is off, or cut off from clients: the command said so by its exit code.
+    Done,
     Failed(String),
 }
 

@@ -47,8 +47,10 @@ facts! {
     VipAnswered "vip.answered",         // another MAC answered or announced for the VIP lately
     VipContested "vip.contested",       // ... while I hold it, and it is I who should yield
     VipQuiet "vip.quiet",               // enough probes, none answered, the last one just now
-    RemoteClear "remote.clear",         // the peer's server does not answer, or was closed by me
+    RemoteClear "remote.clear",         // the peer's server does not answer, or was closed by me, or the peer was fenced
+    FenceOk "fence.ok",                 // the fencing command said that the peer is off (or none is configured)
     DbOk "db.ok",
+    DiskOk "disk.ok",                   // nothing is known against the server's disk: a synced write went through
     DbDead "db.dead",
     DbHung "db.hung",
     DbRw "db.writable",                 // confirmed for this state
@@ -66,6 +68,8 @@ facts! {
     OpStop "op.stop",
     OpSwitch "op.switch",
     OpForce "op.force",
+    Paused "paused",                    // an operator wants nothing to move, here or at the peer
+    Flapping "flapping",                // the address has left this node flap_count times within flap_window
     TimeOver "t.over",                  // the bound of this state has passed
 }
 

@@ -4,7 +4,9 @@
 mod assess;
 pub mod beat;
 mod belief;
+mod brake;
 pub mod event;
+mod extra;
 pub mod fact;
 pub mod history;
 pub mod rules;
@@ -53,6 +55,11 @@ pub struct Limits {
     pub both_write: bool,
     pub kill_hung: bool,
     pub ping_configured: bool,
+    pub fence_configured: bool,
+    /// The flap brake: so many departures within this time, and the address no longer moves by itself for less than a dead server.
+    /// 0 = no brake.
+    pub flap_count: usize,
+    pub flap_window: Ms,
     pub config_digest: u64,
 }
 
@@ -107,12 +114,14 @@ impl Core {
 
     /// Takes one event at time `now` (never earlier than before) and follows the table until it rests.
     pub fn step(&mut self, event: Event, now: Ms) {
+        // An attempt that failed is news although the rule stays the same.
+        let attempted = matches!(event, Event::Fence(_));
         self.note(event, now);
         for _ in 0..MAX_STEPS {
             let facts = self.facts();
             let rule = rules::first_match(self.state, facts);
             let moved = rule.to != self.state;
-            if moved || rule.number != self.rule {
+            if moved || rule.number != self.rule || attempted && self.render(rule.sentence) != self.sentence {
                 self.decide(rule);
             }
             if !moved {
@@ -165,6 +174,7 @@ impl Core {
         let from = self.state;
         if rule.to != from {
             self.leave(from, rule.to);
+            self.count_departure(rule);
         }
         self.rule = rule.number;
         self.sentence = self.render(rule.sentence);
@@ -185,6 +195,9 @@ impl Core {
         }
         match to {
             State::Release => self.belief.kill_server = self.must_kill_server(),
+            // It answers and cannot be closed, for instance because its commits wait for room on a full disk: while it is open the peer may
+            // not take over, and nobody serves.
+            State::Failed if from == State::Release => self.belief.kill_server |= self.must_kill_unclosed(),
             State::Standby | State::Isolated => self.belief.kill_server = false,
             _ => {}
         }
@@ -271,8 +284,10 @@ impl View<'_> {
     pub fn rule(&self) -> u16 {
         self.core.rule
     }
-    pub fn sentence(&self) -> &str {
-        &self.core.sentence
+    /// The reason for being here, with the numbers of now.
+    pub fn sentence(&self) -> String {
+        let stays = |rule: &&Rule| rule.number == self.core.rule && rule.to == self.core.state;
+        rules::RULES.iter().find(stays).map_or_else(|| self.core.sentence.clone(), |rule| self.core.render(rule.sentence))
     }
     pub fn peer(&self) -> Option<&Beat> {
         self.core.belief.peer.as_ref().map(|peer| &peer.beat)
@@ -296,6 +311,10 @@ impl View<'_> {
     /// Own transactions that the leader lacks.
     pub fn extra(&self) -> History {
         self.core.raw_extra()
+    }
+    /// Minutes that are left of an operator's pause, rounded up; 0 = not paused.
+    pub fn pause_minutes(&self) -> u64 {
+        self.core.pause_minutes()
     }
     pub fn ping_ok(&self) -> bool {
         self.core.ping_answers()

@@ -54,10 +54,11 @@ pub const RULES: &[Rule] = &[
     rule!(19, [Boot], ALWAYS, Boot, "Waiting for {peer}."),
 
     rule!(20, [Standby Gate], &[&[Is(PeerEcho), Is(Extra), Not(OpForce)]], Quarantined, "This node has {extra} that {peer} lacks: quarantined, nothing is applied or discarded."),
-    rule!(21, [Standby Gate], &[&[Not(DbOk)]], Failed, "My server is {why}."),
+    rule!(21, [Standby Gate], &[&[Not(DbOk)], &[Not(DiskOk)]], Failed, "My server is {why}."),
     rule!(23, [Standby], &[&[Is(PeerConsents), Is(Mine), Is(LinkUp)]], Gate, "{peer} holds nothing and agrees that {vip} is mine."),
     rule!(25, [Standby], &[&[Is(PeerHeard), Not(PeerEcho), Not(PeerLate)]], Standby, "I hear {peer}, it does not hear me: a one-way cut; not taking over."),
     rule!(27, [Standby], &[&[Is(Cut)]], Isolated, "Cut off: cannot tell whether {peer} is alive."),
+    rule!(22, [Standby Gate], &[&[Is(Paused), Not(PeerHeard), Not(OpForce)]], Standby, "Paused: {peer} is silent and nothing moves. `mmha resume` ends the pause, `mmha switchover --force` takes {vip} at once."),
     rule!(28, [Standby], &[&[Not(PeerHeard), Is(Alone)], &[Not(PeerHeard), Is(OpForce)]], Gate, "{peer} is silent: gathering proof that it is gone."),
     rule!(24, [Standby], &[&[Not(PeerHeard)]], Standby, "{peer} is silent, but I was not in sync with it when it was last heard: not taking over. `mmha switchover --force` accepts the loss of {risk}."),
     rule!(26, [Standby], &[&[Is(PeerHolds)]], Standby, "{peer} serves {vip}."),
@@ -70,9 +71,10 @@ pub const RULES: &[Rule] = &[
     rule!(32, [Gate], &[&[Is(VipAnswered), Not(PeerConsents)]], Gate, "{peer} is silent but {mac} still answers for {vip}: not taking it."),
     rule!(34, [Gate], &[&[Not(EpochOk)]], Gate, "The epoch file cannot be written ({why}): not taking {vip}."),
     rule!(33, [Gate], &[&[Not(PeerConsents), Not(VipQuiet)]], Gate, "Probing {vip}."),
+    rule!(18, [Gate], &[&[Not(FenceOk), Not(PeerConsents), Not(OpForce)]], Gate, "Having {peer} fenced before {vip} is taken ({fence})."),
     rule!(36, [Gate], &[&[Not(RemoteClear), Not(PeerConsents), Not(OpForce)]], Gate, "{peer}'s agent is silent; making sure that its server is closed ({remote})."),
     rule!(38, [Gate], &[&[Not(Applied), Not(OpForce)]], Gate, "Not everything that was received, or that {peer} was seen to have of my own writes, is applied here: {behind} to go."),
-    rule!(35, [Gate], &[&[Not(PeerHeard), Is(VipQuiet), Is(RemoteClear), Is(Applied), Is(EpochSaved), Is(IntentOver)],
+    rule!(35, [Gate], &[&[Not(PeerHeard), Is(VipQuiet), Is(RemoteClear), Is(FenceOk), Is(Applied), Is(EpochSaved), Is(IntentOver)],
                         &[Not(PeerHeard), Is(VipQuiet), Is(OpForce), Is(EpochSaved), Is(IntentOver)]], Open, "All proof is there: {peer} is gone, taking epoch {epoch}; {risk} at risk."),
     rule!(40, [Gate], ALWAYS, Gate, "Announcing my claim."),
 
@@ -85,14 +87,16 @@ pub const RULES: &[Rule] = &[
     rule!(47, [Address], &[&[Is(VipSet), Is(LeaseKept)]], Active, "{vip} is here and announced."),
     rule!(48, [Address], ALWAYS, Address, "Adding {vip}."),
 
-    rule!(50, [Active], &[&[Is(DbDead), Is(PeerReady), Is(PeerEcho), Is(PeerSynced)], &[Is(DbHung), Is(PeerReady), Is(PeerEcho), Is(PeerSynced)]], Release, "My server is {why}; {peer} is ready and in sync: resigning."),
-    rule!(52, [Active], &[&[Not(DbOk), Not(DbDead), Not(DbHung), Is(PeerReady), Is(PeerEcho), Is(PeerSynced)]], Release, "My server is {why}; {peer} is ready and in sync: resigning."),
+    rule!(50, [Active], &[&[Is(DbDead), Is(PeerReady), Is(PeerEcho), Is(PeerSynced)], &[Is(DbHung), Is(PeerReady), Is(PeerEcho), Is(PeerSynced), Not(Flapping)]], Release, "My server is {why}; {peer} is ready and in sync: resigning."),
+    rule!(52, [Active], &[&[Not(DbOk), Not(DbDead), Not(DbHung), Is(PeerReady), Is(PeerEcho), Is(PeerSynced), Not(Flapping)],
+                          &[Not(DiskOk), Not(DbDead), Not(DbHung), Is(PeerReady), Is(PeerEcho), Is(PeerSynced), Not(Flapping)]], Release, "My server is {why}; {peer} is ready and in sync: resigning."),
     rule!(49, [Active], &[&[Is(DbFoundClosed)]], Release, "My server was restarted or set read-only by somebody: comparing before it is opened again."),
-    rule!(51, [Active], &[&[Is(DbDead)], &[Is(DbHung)]], Active, "My server is {why} and {peer} cannot take over without loss ({peer_why}): keeping {vip}, reopening when it is back."),
+    rule!(51, [Active], &[&[Not(DbOk)], &[Not(DiskOk)]], Active, "My server is {why} and {vip} does not move ({peer_why}): keeping it, reopening when the server is back."),
     rule!(54, [Active], &[&[Is(OpSwitch), Is(PeerReady), Is(PeerCurrent), Is(PeerEcho), Is(DbOk)]], Fence, "Switchover to {peer} as requested."),
     rule!(53, [Active], &[&[Is(PeerAsks), Is(PeerReady), Is(PeerCurrent), Is(PeerEcho), Is(DbOk)]], Fence, "Switchover to {peer}, requested there."),
     rule!(55, [Active], &[&[Is(OpSwitch)]], Active, "Switchover refused: {peer_why}."),
-    rule!(57, [Active], &[&[Is(PeerPreferred), Is(PeerStable), Is(PeerReady), Is(PeerCurrent), Is(PeerEcho), Is(DbOk)]], Fence, "{peer} is preferred, healthy and caught up: failing back."),
+    rule!(57, [Active], &[&[Is(PeerPreferred), Is(PeerStable), Is(PeerReady), Is(PeerCurrent), Is(PeerEcho), Is(DbOk), Not(Flapping)]], Fence, "{peer} is preferred, healthy and caught up: failing back."),
+    rule!(56, [Active], &[&[Is(Flapping), Is(PeerPreferred), Is(PeerStable)]], Active, "Not failing back to {peer}: {vip} has left this node too often lately. `mmha resume` releases this brake."),
     rule!(59, [Active], ALWAYS, Active, "Serving."),
 
     rule!(60, [Fence Drain], &[&[Is(DbDead)], &[Is(DbHung)]], Release, "My server is {why} during the handover: resigning."),
@@ -121,7 +125,7 @@ pub const RULES: &[Rule] = &[
 
     rule!(90, [Isolated], &[&[Is(LinkUp), Not(Cut)]], Standby, "The network is back."),
     rule!(91, [Isolated], ALWAYS, Isolated, "Still cut off."),
-    rule!(92, [Failed], &[&[Is(DbOk), Is(DbRo)]], Standby, "My server is healthy again."),
+    rule!(92, [Failed], &[&[Is(DbOk), Is(DbRo), Is(DiskOk)]], Standby, "My server is healthy again."),
     rule!(93, [Failed], ALWAYS, Failed, "My server is {why}; it is fenced as soon as it answers."),
     rule!(94, [Quarantined], &[&[Is(PeerEcho), Is(Agrees)]], Standby, "The data agrees again."),
     rule!(95, [Quarantined], &[&[Is(OpForce)]], Standby, "Accepted by the operator with {extra} at risk."),
@@ -148,6 +152,11 @@ pub fn holds(when: When, facts: Facts) -> bool {
             Not(fact) => !facts.has(*fact),
         })
     })
+}
+
+/// Whether the flap brake can stop this rule. Each time such a rule moves the address away counts for the brake.
+pub fn is_braked(rule: &Rule) -> bool {
+    rule.when.iter().flat_map(|all| all.iter()).any(|lit| matches!(lit, Not(Fact::Flapping)))
 }
 
 /// One printable row of the table, for `mmha fsm`.

@@ -1,8 +1,9 @@
 //! Fills a rule's sentence with names and numbers.
 
 use super::Core;
-use super::event::{RemoteSeen, ServerSeen};
+use super::event::{FenceSeen, RemoteSeen, ServerSeen};
 use super::history::History;
+use super::state::State;
 
 impl Core {
     pub(super) fn render(&self, template: &str) -> String {
@@ -16,7 +17,7 @@ impl Core {
             ("{vip}", self.id.vip.clone()),
             ("{epoch}", belief.want_record.epoch.max(belief.record.epoch).to_string()),
             ("{peer_epoch}", peer.map_or(0, |peer| peer.beat.epoch).to_string()),
-            ("{gap}", belief.woke.unwrap_or(0).to_string()),
+            ("{gap}", belief.gap_ms.to_string()),
             ("{mac}", belief.vip_claim.map_or_else(|| "another host".to_owned(), |(mac, _)| mac_text(mac))),
             ("{why}", self.why()),
             ("{peer_why}", self.peer_why()),
@@ -26,7 +27,7 @@ impl Core {
             ("{risk}", self.risk()),
         ];
         let text = pairs.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
-        text.replace("{remote}", &self.remote_why())
+        text.replace("{remote}", &self.remote_why()).replace("{fence}", &self.fence_why())
     }
 
     /// What is wrong on this node.
@@ -39,6 +40,9 @@ impl Core {
             Some(ServerSeen::Hung) => "hung".to_owned(),
             Some(ServerSeen::Refuses(text)) => format!("refusing to work: {text}"),
             None => "not looked at yet".to_owned(),
+            Some(ServerSeen::Ok(_)) if self.belief.disk_error.is_some() => {
+                format!("on a disk that fails ({})", self.belief.disk_error.as_deref().unwrap_or_default())
+            }
             Some(ServerSeen::Ok(_)) if !self.belief.role_error.is_empty() => self.belief.role_error.clone(),
             Some(ServerSeen::Ok(_)) => "answering".to_owned(),
         }
@@ -50,6 +54,9 @@ impl Core {
             None => format!("{name} has never been heard"),
             Some(_) if !self.peer_heard() => format!("{name} is silent"),
             Some(_) if !self.peer_echo() => format!("{name} does not hear me"),
+            Some(_) if self.flapping() && self.state == State::Active => {
+                format!("{} has left this node too often lately: `mmha resume` releases the brake", self.id.vip)
+            }
             Some(peer) if !peer.beat.why.is_empty() => format!("{name}: {}", peer.beat.why),
             Some(peer) if peer.beat.leaving => format!("{name} is stopping"),
             Some(peer) if !peer.beat.current => format!("{name} has not applied everything it received, or does not receive"),
@@ -65,6 +72,15 @@ impl Core {
             Some((RemoteSeen::Up, _)) => "it answers: closing it".to_owned(),
             Some((RemoteSeen::Fenced(history), _)) => format!("closed at {history}"),
             Some((RemoteSeen::Failed(text), _)) => text.clone(),
+            Some((RemoteSeen::Mute, _)) => "it stands still, and has no write gate that has ended".to_owned(),
+        }
+    }
+
+    fn fence_why(&self) -> String {
+        match &self.belief.fence {
+            None => "the fencing command has not ended yet".to_owned(),
+            Some(FenceSeen::Done) => "done".to_owned(),
+            Some(FenceSeen::Failed(text)) => text.clone(),
         }
     }
 

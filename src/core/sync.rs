@@ -81,12 +81,24 @@ impl Core {
         }
     }
 
+    /// The peer speaks, and has not received for long enough: I am about to go on without waiting for it, and say so.
+    pub(super) fn deaf_long(&self) -> bool {
+        let deaf = self.belief.peer.as_ref().and_then(|peer| peer.deaf_since);
+        deaf.is_some_and(|since| self.since(since) >= self.limits.deadtime / 2)
+    }
+
+    /// It knows that I no longer wait for it: or it would go on from what it has when it loses sight of me. One that has heard nothing of
+    /// me for two deadtimes and does not claim has seen me answer for the address, and will not.
+    fn knows_unprotected(&self) -> bool {
+        let Some(peer) = &self.belief.peer else { return false };
+        let unheard = peer.echo_sent_ms.is_none_or(|sent| self.since(sent) >= 2 * self.limits.deadtime);
+        peer.echo_version >= self.belief.unprotected_version || (unheard && !peer.beat.claims)
+    }
+
     /// Semi-sync is on while the peer receives; it is given up knowingly, never by a server timeout (SAFETY A9).
     pub(super) fn track_semi_sync(&mut self) {
         let serving = matches!(self.state, State::Open | State::Address | State::Active);
         let receiving = self.peer_echo() && self.belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving);
-        let deaf = self.belief.peer.as_ref().and_then(|peer| peer.deaf_since);
-        let deaf_long = deaf.is_some_and(|since| self.belief.now.saturating_sub(since) >= self.limits.deadtime / 2);
         // Acknowledgements may still flow where heartbeats do not: only a replica that is gone, or commits that wait, end it.
         let moved = self.since(self.belief.flowed_ms) < self.limits.deadtime / 2;
         let flows = moved && self.belief.sample.as_ref().is_some_and(|s| s.semi_sync_active);
@@ -95,7 +107,7 @@ impl Core {
         self.belief.semi_sync = match serving && self.limits.lossless {
             false => self.belief.semi_sync && matches!(self.state, State::Fence | State::Drain),
             true if receiving => true,
-            true if silent || deaf_long => false,
+            true if silent || (self.deaf_long() && self.knows_unprotected()) => false,
             true => self.belief.semi_sync,
         };
         self.belief.synced &= self.belief.semi_sync || !serving || !self.limits.lossless;

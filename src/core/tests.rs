@@ -93,12 +93,17 @@ fn no_facts_break_an_invariant() {
             if rule.to == State::Open && state == State::Gate {
                 let consent = has(Fact::PeerConsents) && has(Fact::Applied);
                 let silence = !has(Fact::PeerHeard) && has(Fact::VipQuiet) && has(Fact::IntentOver);
-                let proof = (has(Fact::RemoteClear) && has(Fact::Applied)) || has(Fact::OpForce);
+                let proof =
+                    (has(Fact::RemoteClear) && has(Fact::FenceOk) && has(Fact::Applied) && !has(Fact::Paused)) || has(Fact::OpForce);
                 assert!(has(Fact::EpochSaved) && (consent || (silence && proof)), "rule {number} opens without proof");
                 assert!(!has(Fact::Cut) && has(Fact::LinkUp) && has(Fact::DbOk), "rule {number} opens while cut off or broken");
             }
             if rule.to == State::Active && state == State::Boot {
                 assert!(has(Fact::Adoptable) && has(Fact::MayStart) && !has(Fact::PeerHolds), "rule {number} adopts without a lease");
+            }
+            if state == State::Quarantined && !matches!(rule.to, State::Quarantined | State::Stopping) {
+                let agreed = has(Fact::PeerEcho) && has(Fact::Agrees);
+                assert!(rule.to == State::Standby && (agreed || has(Fact::OpForce)), "rule {number} leaves the quarantine, merged or not");
             }
             if rule.to == State::Active && state == State::Address {
                 assert!(has(Fact::VipSet) && has(Fact::LeaseKept), "rule {number} serves without the address");

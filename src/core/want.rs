@@ -55,6 +55,8 @@ pub struct Want {
     /// Send ARP probes for the VIP.
     pub probe: bool,
     pub remote: Remote,
+    /// Run the operator's fencing command, again and again until it succeeds.
+    pub fence: bool,
     /// Look at the own server as often as possible.
     pub watch: bool,
     /// What must be on disk; `None` until the file has been read, so that a damaged one is never overwritten.

@@ -31,6 +31,7 @@ impl Core {
             kill_server: self.belief.kill_server,
             probe: self.probe(),
             remote: self.remote(facts),
+            fence: self.fence(facts),
             watch: self.watch(),
             save: self.belief.record_known.then_some(self.belief.want_record),
             extra: if self.state == State::Quarantined { self.raw_extra() } else { History::default() },
@@ -136,6 +137,16 @@ impl Core {
         }
     }
 
+    /// The fencing command may switch the peer off: only when nothing else is missing for a takeover. Of two nodes that both hold nothing
+    /// and do not hear each other, node 2 waits, so that they do not switch each other off.
+    fn fence(&self, facts: Facts) -> bool {
+        let missing = [Fact::PeerHeard, Fact::Cut, Fact::Paused, Fact::FenceOk].iter().any(|fact| facts.has(*fact));
+        let proof = [Fact::VipQuiet, Fact::EpochOk, Fact::LinkUp].iter().all(|fact| facts.has(*fact));
+        let held = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds());
+        let first = held || self.id.number == 1 || self.since(self.entered_ms) >= self.limits.deadtime;
+        self.state == State::Gate && !missing && proof && facts.has(Fact::Applied) && first
+    }
+
     fn watch(&self) -> bool {
         let handing_over =
             |peer: &super::belief::Peer| matches!(peer.beat.state, State::Fence | State::Drain | State::Granted | State::Release);
@@ -178,14 +189,17 @@ impl Core {
             candidate: self.candidate(),
             claims: self.belief.claims_since.is_some(),
             shy: self.failed_lately(),
+            pause: self.belief.pause.number,
+            pause_minutes: self.pause_minutes(),
             refused: self.belief.refused,
             ready: why.is_none(),
             current: replica.is_some_and(|replica| replica.receiver_connected) && self.nearly_applied() && !self.failed_lately(),
             receiving: replica.is_some_and(|replica| replica.receiver_connected) && !self.stalled(),
-            protected: self.belief.synced && self.limits.lossless,
+            protected: self.belief.synced && self.limits.lossless && !self.deaf_long(),
             server_ok: matches!(self.belief.server, Some(ServerSeen::Ok(_))),
             server_key: self.belief.sample.as_ref().map(|s| s.server_key.clone()).unwrap_or_default(),
             history: sample.filter(|_| settled).map(|s| s.history.clone()),
+            unapplied: sample.filter(|_| settled).map(super::event::Sample::unapplied).unwrap_or_default(),
             closed: if self.state == State::Drain { self.belief.closed.clone().map(|(_, history)| history) } else { None },
             asks: self.state == State::Standby && self.belief.asked_ms.is_some_and(|at| self.since(at) < ASKING_MS),
             by_request: self.state.yields() && self.belief.by_request,
@@ -193,6 +207,7 @@ impl Core {
             leaving: self.belief.stop,
             // Without a gate only the address's lease stops anything.
             gate_ms: if self.belief.lease.gate == Gate::None { self.limits.lease + ADDRESS_LATE_MS } else { self.limits.gate },
+            gated: self.belief.lease.gate != Gate::None,
             deadtime_ms: self.limits.deadtime,
             config: self.limits.config_digest,
             why: why.unwrap_or_default().to_owned(),
@@ -216,6 +231,11 @@ impl Core {
             self.belief.stance_version = beat.version;
         } else if !mine {
             self.belief.stance_version = u64::MAX;
+        }
+        if beat.protected {
+            self.belief.unprotected_version = u64::MAX;
+        } else if last.is_none_or(|said| said.protected) {
+            self.belief.unprotected_version = beat.version;
         }
         self.said = Some(beat.clone());
     }

@@ -20,6 +20,7 @@ pub struct Actors {
     pub role: Writer<role::Order>,
     pub watch: Writer<bool>,
     pub remote: Writer<Remote>,
+    pub fence: Writer<bool>,
     pub store: Writer<Option<Record>>,
     pub quarantine: Writer<quarantine::Order>,
     pub guard: Writer<Guarded>,
@@ -59,6 +60,9 @@ impl Actors {
         }
         if changed(|last, want| last.remote != want.remote) {
             self.remote.put(want.remote);
+        }
+        if changed(|last, want| last.fence != want.fence) {
+            self.fence.put(want.fence);
         }
         if changed(|last, want| last.save != want.save) {
             self.store.put(want.save);

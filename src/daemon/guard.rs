@@ -1,11 +1,12 @@
-//! Keeps the firewall rules and the write gate as the configuration wants them: looks every few seconds, repairs what others flushed,
-//! and says so. Children only; nothing waits for this thread.
+//! Keeps the firewall rules and the write gate as the configuration wants them: looks when the kernel says that rules have changed, and
+//! every few seconds, repairs what others flushed, and says so. Children only; nothing waits for this thread.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crate::act::{firewall, gate};
 use crate::config::{Config, NodeIndex};
+use crate::sys::netlink::Monitor;
 use crate::sys::slot::Reader;
 use crate::sys::{clock, timer};
 
@@ -13,6 +14,8 @@ use crate::sys::{clock, timer};
 const LOOK_EVERY_MS: u64 = 10_000;
 /// The firewall's own listing is dearer, and its loss opens no second writer: every third look.
 const FIREWALL_EVERY: u32 = 3;
+/// Whoever changes rules all the time makes us look no more often than this.
+const SPACING_MS: u64 = 1_000;
 
 #[derive(Clone)]
 pub struct Guarded {
@@ -24,6 +27,7 @@ pub struct Guarded {
 pub fn run(mut wanted: Reader<Guarded>, gate_available: bool, report: impl Fn(Vec<String>)) {
     let mut told: Option<Vec<String>> = None;
     let (mut turn, mut firewall) = (0_u32, None);
+    let changes = Monitor::rules().ok();
     loop {
         let guarded = wanted.get();
         if turn.is_multiple_of(FIREWALL_EVERY) {
@@ -37,10 +41,22 @@ pub fn run(mut wanted: Reader<Guarded>, gate_available: bool, report: impl Fn(Ve
             report(troubles.clone());
             told = Some(troubles);
         }
-        let rung = timer::wait_readable(&[wanted.as_fd()], clock::now_ms() + LOOK_EVERY_MS).is_ok_and(|ready| ready[0]);
+        let rung = wait(&wanted, changes.as_ref(), clock::now_ms());
         wanted.take_bell();
         turn = if rung { 0 } else { turn.wrapping_add(1) };
     }
+}
+
+/// Until the next look; true: something has changed, so look at everything.
+fn wait(wanted: &Reader<Guarded>, changes: Option<&Monitor>, now: u64) -> bool {
+    let rung = |until: u64, changes: Option<&Monitor>| {
+        let fds: Vec<_> = std::iter::once(wanted.as_fd()).chain(changes.map(AsFd::as_fd)).collect();
+        timer::wait_readable(&fds, until).is_ok_and(|ready| ready.contains(&true))
+    };
+    let rung = rung(now + SPACING_MS, None) || rung(now + LOOK_EVERY_MS, changes);
+    // Notices of what we have just put back ourselves are gone with the rest by the second look.
+    let changed = changes.is_some_and(|changes| changes.drain().unwrap_or(false));
+    rung || changed
 }
 
 fn firewall_trouble(guarded: &Guarded) -> Option<String> {

@@ -36,6 +36,9 @@ pub fn limits(config: &Config) -> Limits {
         both_write: config.mysql.writer == Writer::Both,
         kill_hung: config.mysql.kill_hung,
         ping_configured: !heartbeat.ping.is_empty(),
+        fence_configured: !heartbeat.fence_command.is_empty(),
+        flap_count: usize::try_from(heartbeat.flap_count).unwrap_or(0),
+        flap_window: millis(heartbeat.flap_window),
         config_digest: config.digest,
     }
 }

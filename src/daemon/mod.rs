@@ -3,6 +3,7 @@
 mod actors;
 mod guard;
 mod journal;
+mod keeper;
 pub mod limits;
 pub mod link;
 mod start;
@@ -48,6 +49,7 @@ pub enum Message {
 const QUEUE: usize = 4096;
 /// How long the last heartbeat, "I am gone", has to leave before the process ends.
 const FAREWELL: Duration = Duration::from_millis(60);
+const REMIND_MS: Ms = 60_000;
 
 /// Runs the service until it is asked to stop; everything is let go of by then.
 pub fn run(config_path: &Path) -> Result<()> {
@@ -72,6 +74,10 @@ struct Service {
     unprotected_since: Option<String>,
     watchdog_ms: Option<Ms>,
     watched_ms: Ms,
+    told_ms: Ms,
+    /// When this thread last took something up, and the shorter of its two leases.
+    turn_ms: Ms,
+    lease_ms: Ms,
     announced: bool,
 }
 
@@ -81,8 +87,14 @@ impl Service {
         while !self.core.want().exit {
             let wait = self.core.deadline().saturating_sub(clock::now_ms());
             match messages.recv_timeout(Duration::from_millis(wait)) {
-                Ok(message) => self.take(message),
-                Err(RecvTimeoutError::Timeout) => self.core.step(Event::Tick, clock::now_ms()),
+                Ok(message) => {
+                    self.notice_gap();
+                    self.take(message);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.notice_gap();
+                    self.core.step(Event::Tick, clock::now_ms());
+                }
                 // Every sender is gone only when every thread has died, and a dying thread ends the process.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -90,6 +102,15 @@ impl Service {
         }
         notify::stopping();
         std::thread::sleep(FAREWELL);
+    }
+
+    /// Before anything is believed or judged by the clock: after standing still for longer than a lease the core hears that first.
+    fn notice_gap(&mut self) {
+        let now = clock::now_ms();
+        let gap_ms = now.saturating_sub(std::mem::replace(&mut self.turn_ms, now));
+        if gap_ms >= self.lease_ms {
+            self.core.step(Event::Woke { gap_ms }, now);
+        }
     }
 
     fn take(&mut self, message: Message) {
@@ -111,7 +132,9 @@ impl Service {
         self.actors.publish(self.core.want(), now);
         for decision in self.core.take_decisions() {
             self.proclaim(&decision);
+            self.told_ms = now;
         }
+        self.remind(now);
         let unprotected = self.core.view().unprotected_ms().is_some();
         if !unprotected {
             self.unprotected_since = None;
@@ -146,11 +169,24 @@ impl Service {
         });
     }
 
+    /// Nobody may overlook that nothing goes on here, however long ago the reason was given.
+    fn remind(&mut self, now: Ms) {
+        let view = self.core.view();
+        let alone = !view.holds() && !view.has(Fact::PeerHeard);
+        let stuck = alone || matches!(self.core.state(), State::Failed | State::Isolated | State::Quarantined | State::Boot);
+        if stuck && now.saturating_sub(self.told_ms) >= REMIND_MS {
+            log::warn!("still {} (rule {}): {}", self.core.state().name(), view.rule(), view.sentence());
+            self.told_ms = now;
+        }
+    }
+
     fn answer(&mut self, request: Request) -> Answer {
         match request {
             Request::Status => Answer::Status(Box::new(self.status())),
             Request::Switchover { to, force, who } => self.switchover(to.as_deref(), force, &who),
             Request::Rejoin { merge, extra, who } => self.rejoin(merge, &extra, &who),
+            Request::Pause { minutes, who } => self.pause(minutes, &who),
+            Request::Resume { who } => self.resume(&who),
             Request::Release { who } => self.switchover(Some(&self.config.node(self.me.other()).name.clone()), false, &who),
         }
     }
@@ -194,8 +230,8 @@ impl Service {
         log::warn!("switchover to {target} requested by {who}{}", if force { ", with --force" } else { "" });
         self.core.step(Event::Switch { force }, clock::now_ms());
         match self.core.view().rule() {
-            55 => Answer::Refused(self.core.view().sentence().to_owned()),
-            _ => Answer::Accepted(self.core.view().sentence().to_owned()),
+            55 => Answer::Refused(self.core.view().sentence()),
+            _ => Answer::Accepted(self.core.view().sentence()),
         }
     }
 
@@ -223,6 +259,21 @@ impl Service {
         let extra = view.extra();
         self.core.step(Event::Merge(extra), clock::now_ms());
         Answer::Accepted(self.core.view().sentence().to_owned())
+    }
+
+    fn pause(&mut self, minutes: u64, who: &str) -> Answer {
+        if minutes == 0 {
+            return Answer::Failed("a pause of no length makes no sense".to_owned());
+        }
+        log::warn!("paused for {minutes} min by {who}");
+        self.core.step(Event::Pause { minutes }, clock::now_ms());
+        Answer::Accepted(format!("paused for {} min: nothing moves, not even when the holder dies", self.core.view().pause_minutes()))
+    }
+
+    fn resume(&mut self, who: &str) -> Answer {
+        log::warn!("resumed by {who}");
+        self.core.step(Event::Resume, clock::now_ms());
+        Answer::Accepted("resumed; the flap brake is released".to_owned())
     }
 
     /// SIGHUP: what can change while running changes; the rest is named.

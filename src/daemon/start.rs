@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::act::{gate, lease::Lease, quarantine, remote, role, store};
+use crate::act::{fence, gate, lease::Lease, quarantine, remote, role, store};
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
 use crate::control::{self, Answer};
@@ -21,6 +21,7 @@ use crate::core::want::Remote;
 use crate::daemon::actors::Actors;
 use crate::daemon::guard::{self, Guarded};
 use crate::daemon::journal::Journal;
+use crate::daemon::keeper;
 use crate::daemon::limits::{self, millis};
 use crate::daemon::link::{self, Statistics};
 use crate::daemon::{Message, QUEUE, Service};
@@ -29,8 +30,8 @@ use crate::peer::codec::cluster_id;
 use crate::peer::session::Sessions;
 use crate::probe::lan::{LanConfig, LanEvent};
 use crate::probe::server::Held;
-use crate::probe::{lan, server};
-use crate::report::{EVENTS, QUARANTINE};
+use crate::probe::{disk, lan, server};
+use crate::report::EVENTS;
 use crate::sql::Login;
 use crate::sql::fence::Spare;
 use crate::sys::slot::slot;
@@ -88,6 +89,9 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
         announced: false,
         watchdog_ms: notify::watchdog_interval().map(millis),
         watched_ms: 0,
+        told_ms: clock::now_ms(),
+        turn_ms: clock::now_ms(),
+        lease_ms: millis(config.heartbeat.gate.min(config.heartbeat.lease)),
         config,
     };
     Ok((service, inbox))
@@ -182,11 +186,14 @@ impl Starter<'_> {
         self.role(role_orders, Arc::clone(&patience))?;
         let server = Held::default();
         self.observer(watched, Arc::clone(&server), Arc::clone(&patience))?;
+        self.disk()?;
         self.remote(remote_wanted)?;
+        let (fence, fence_wanted) = slot(false).map_err(broken)?;
+        self.fence(fence_wanted)?;
         let events = self.events();
         self.thread("store", move || store::run(EPOCH.into(), stored, |seen| events(Event::Store(seen))))?;
         let (quarantine, quarantined) = slot(quarantine::Order::of(want)).map_err(broken)?;
-        self.quarantine(quarantined)?;
+        self.thread("quarantine", keeper::body(self.config, quarantined, self.messages.clone()))?;
         let (messages, available) = (self.messages.clone(), self.gate_available);
         self.thread("guard", move || {
             guard::run(guarded, available, |troubles| {
@@ -200,6 +207,7 @@ impl Starter<'_> {
             role,
             watch,
             remote,
+            fence,
             store,
             quarantine,
             guard,
@@ -292,18 +300,9 @@ impl Starter<'_> {
         })
     }
 
-    fn quarantine(&self, orders: crate::sys::slot::Reader<quarantine::Order>) -> Result<()> {
-        let login = Login::local(self.config);
-        let messages = self.messages.clone();
-        self.thread("quarantine", move || {
-            quarantine::run(Path::new(QUARANTINE), &login, orders, |seen| {
-                let message = match seen {
-                    quarantine::Seen::Accepted(extra) => Message::Event(Event::Merge(extra)),
-                    quarantine::Seen::Kept(kept) => Message::Kept(kept),
-                };
-                let _ = messages.send(message);
-            });
-        })
+    fn disk(&self) -> Result<()> {
+        let (login, events) = (Login::local(self.config), self.events());
+        self.thread("disk", move || disk::run(&login, |seen| events(Event::Disk(seen))))
     }
 
     fn remote(&self, wanted: crate::sys::slot::Reader<Remote>) -> Result<()> {
@@ -316,6 +315,21 @@ impl Starter<'_> {
         };
         let events = self.events();
         self.thread("remote", move || remote::run(&setting, wanted, |seen| events(Event::Remote(seen))))
+    }
+
+    fn fence(&self, wanted: crate::sys::slot::Reader<bool>) -> Result<()> {
+        let peer = self.config.node(self.me.other());
+        let setting = fence::Setting {
+            command: self.config.heartbeat.fence_command.clone(),
+            peer_name: peer.name.clone(),
+            peer_address: peer.address.to_string(),
+            limit: self.config.heartbeat.fence_timeout,
+        };
+        if setting.command.is_empty() {
+            return Ok(()); // the core never wants it then
+        }
+        let events = self.events();
+        self.thread("fence", move || fence::run(&setting, wanted, |seen| events(Event::Fence(seen))))
     }
 
     fn lan(&self) -> Result<lan::Lan> {

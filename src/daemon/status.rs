@@ -40,7 +40,7 @@ pub fn picture(core: &Core, around: &Around<'_>) -> Status {
         since_ms: Some(view.since_ms()),
         epoch: Some(view.epoch()),
         rule: Some(view.rule()),
-        sentence: view.sentence().to_owned(),
+        sentence: view.sentence(),
         vip: Vip { address: around.config.vip.address.to_string(), interface: Some(around.interface.to_owned()), held, holder },
         gate: Some(gate(view.lease().gate)),
         peer: peer_part(&view, around, &peer.name),
@@ -147,6 +147,11 @@ fn warnings(core: &Core, around: &Around<'_>) -> Vec<String> {
     );
     warn(view.unprotected_ms().is_some_and(|ms| ms > 3_000), "unprotected: acknowledged writes exist on this node only".to_owned());
     warn(!view.ping_ok() && !around.config.heartbeat.ping.is_empty(), "no ping target answers".to_owned());
+    warn(view.has(Fact::Paused), format!("paused for {} min more: nothing moves by itself; `mmha resume` ends that", view.pause_minutes()));
+    warn(
+        view.has(Fact::Flapping),
+        "the address has left this node too often lately: it moves only for a dead server; `mmha resume` releases this brake".to_owned(),
+    );
     let replica = view.sample().and_then(|sample| sample.replica.as_ref());
     warn(
         replica.is_some_and(|replica| !replica.error.is_empty()),

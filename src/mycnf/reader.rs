@@ -7,6 +7,8 @@ use crate::sql::{Dialect, Family};
 
 /// How deep `!include` may nest; the servers stop at ten too (mysys/my_default.c).
 const DEEPEST: usize = 10;
+/// Files that include each other several times would be read 3^10 times over; nobody has that many.
+const MOST_FILES: usize = 1_000;
 
 /// Where files come from: the disk, or a table in a test.
 pub trait Files {
@@ -31,11 +33,11 @@ pub const MAIN_FILES: [&str; 2] = ["/etc/my.cnf", "/etc/mysql/my.cnf"];
 
 /// Every line that reaches the server, first to last; the last of a name wins.
 pub fn read(files: &dyn Files, dialect: Dialect) -> Vec<Line> {
-    let mut lines = Vec::new();
+    let mut reading = Reading { files, groups: server_groups(dialect), left: MOST_FILES, lines: Vec::new() };
     for main in MAIN_FILES {
-        read_file(files, Path::new(main), &server_groups(dialect), 0, &mut lines);
+        reading.file(Path::new(main), 0);
     }
-    lines
+    reading.lines
 }
 
 /// The lines of other files that come after `ours` and set what `ours` sets, except lists, which add up.
@@ -63,25 +65,38 @@ fn server_groups(dialect: Dialect) -> Vec<String> {
     names.iter().flat_map(|name| [(*name).to_owned(), format!("{name}-{release}")]).collect()
 }
 
-fn read_file(files: &dyn Files, path: &Path, groups: &[String], depth: usize, lines: &mut Vec<Line>) {
-    let Some(text) = files.read(path).filter(|_| depth <= DEEPEST) else { return };
-    let mut in_our_group = false;
-    for (number, raw) in text.lines().enumerate() {
-        let line = raw.trim();
-        if let Some(directory) = directive(line, "!includedir") {
-            let mut inside: Vec<PathBuf> =
-                files.list(&directory).into_iter().filter(|path| path.extension().is_some_and(|end| end == "cnf")).collect();
-            inside.sort();
-            for file in inside {
-                read_file(files, &file, groups, depth + 1, lines);
+struct Reading<'a> {
+    files: &'a dyn Files,
+    groups: Vec<String>,
+    left: usize,
+    lines: Vec<Line>,
+}
+
+impl Reading<'_> {
+    fn file(&mut self, path: &Path, depth: usize) {
+        if depth > DEEPEST || self.left == 0 {
+            return;
+        }
+        self.left -= 1;
+        let Some(text) = self.files.read(path) else { return };
+        let mut in_our_group = false;
+        for (number, raw) in text.lines().enumerate() {
+            let line = raw.trim();
+            if let Some(directory) = directive(line, "!includedir") {
+                let mut inside: Vec<PathBuf> =
+                    self.files.list(&directory).into_iter().filter(|path| path.extension().is_some_and(|end| end == "cnf")).collect();
+                inside.sort();
+                for file in inside {
+                    self.file(&file, depth + 1);
+                }
+            } else if let Some(file) = directive(line, "!include") {
+                self.file(&file, depth + 1);
+            } else if let Some(group) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+                in_our_group = self.groups.iter().any(|name| name == group.0.trim());
+            } else if in_our_group && !line.is_empty() && !line.starts_with(['#', ';']) {
+                let (name, value) = option(line);
+                self.lines.push(Line { name, value, file: path.to_owned(), line: number + 1 });
             }
-        } else if let Some(file) = directive(line, "!include") {
-            read_file(files, &file, groups, depth + 1, lines);
-        } else if let Some(group) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            in_our_group = groups.iter().any(|name| name == group.0.trim());
-        } else if in_our_group && !line.is_empty() && !line.starts_with(['#', ';']) {
-            let (name, value) = option(line);
-            lines.push(Line { name, value, file: path.to_owned(), line: number + 1 });
         }
     }
 }

@@ -23,8 +23,8 @@ use crate::sys::{clock, timer};
 /// The interface is looked at this often, besides at once when the kernel says that it changed: of a lost carrier it says so up to a second
 /// late (net/core/link_watch.c).
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// What changes rarely: our addresses and the other interfaces.
-const SURVEY_EVERY: Duration = Duration::from_secs(1);
+/// What changes rarely: our addresses and the other interfaces. A new socket or interface looks at once.
+const SURVEY_EVERY: Duration = Duration::from_secs(5);
 /// But not more often than this: containers that come and go make a storm of such notices.
 const LOOK_SPACING: Duration = Duration::from_millis(10);
 /// While it cannot be used: how soon it is tried again.

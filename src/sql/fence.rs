@@ -59,7 +59,7 @@ pub struct Keys<'a> {
 pub fn close_writes(login: &Login, keys: Keys, spare: &Spare, waiters: Waiters, limit: Duration) -> Result<Closed, SqlError> {
     let deadline = Instant::now() + limit;
     let login = login.within(limit + Duration::from_secs(1));
-    let mut killer = Session::open(&login)?;
+    let mut killer = open_in_time(&login, deadline, || Ok(()))?;
     let dialect = Dialect::of(&killer);
     let events_stopped = stop_events(&mut killer, dialect)?;
     let killed = match fence_and_kill(&mut killer, dialect, &login, spare, waiters, deadline) {
@@ -87,10 +87,12 @@ fn fence_and_kill(
     waiters: Waiters,
     deadline: Instant,
 ) -> Result<BTreeSet<u64>, SqlError> {
-    let fencer = Session::open(login)?;
+    let (started, mut killed, mut freed) = (Instant::now(), BTreeSet::new(), false);
+    // A server full of clients has one place left for an administrator, and that is taken: the kills make room.
+    let fencer =
+        open_in_time(login, deadline, || kill_once(killer, dialect, login, spare).map(|mut round| killed.append(&mut round.killed)))?;
     let fencer_id = fencer.connection_id();
     let fence = Job::start("closing to writes", move || fence(fencer, dialect, deadline))?;
-    let (started, mut killed, mut freed) = (Instant::now(), BTreeSet::new(), false);
     loop {
         killed.append(&mut kill_once(killer, dialect, login, spare)?.killed);
         match fence.answer.recv_timeout(KILL_EVERY) {
@@ -115,6 +117,17 @@ fn fence_and_kill(
         login.target,
         started.elapsed().as_millis()
     )))
+}
+
+/// A connection, although for the moment others have all of them (1040): `make_room`, and try again.
+fn open_in_time(login: &Login, deadline: Instant, mut make_room: impl FnMut() -> Result<(), SqlError>) -> Result<Session, SqlError> {
+    loop {
+        match Session::open(login) {
+            Err(error) if error.code == Some(1040) && Instant::now() < deadline => make_room()?,
+            outcome => return outcome,
+        }
+        std::thread::sleep(STILL_FOR);
+    }
 }
 
 /// `close_writes` at the peer, whose agent is silent while its server answers. `login` is the peer agents' account over TCP; `keys` are

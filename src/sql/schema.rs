@@ -9,13 +9,20 @@ pub const TAKE_LOCK: &str = "SELECT GET_LOCK('mmha_bootstrap', 0)";
 pub const READ_MEETING: &str =
     "SELECT run, peer_run, phase, facts, IS_USED_LOCK('mmha_bootstrap') IS NOT NULL AS running FROM `mmha`.bootstrap WHERE node=";
 
-pub const CREATE: [&str; 3] = [
+pub const CREATE: [&str; 4] = [
     "CREATE DATABASE IF NOT EXISTS `mmha`",
     "CREATE TABLE IF NOT EXISTS `mmha`.bootstrap (node TINYINT UNSIGNED NOT NULL PRIMARY KEY, run VARCHAR(64) NOT NULL, \
      peer_run VARCHAR(64) NOT NULL, phase TINYINT UNSIGNED NOT NULL, facts LONGTEXT NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
     "CREATE TABLE IF NOT EXISTS `mmha`.marker (node TINYINT UNSIGNED NOT NULL PRIMARY KEY, token VARCHAR(64) NOT NULL) \
      ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
+    "CREATE TABLE IF NOT EXISTS `mmha`.probe (id TINYINT UNSIGNED NOT NULL PRIMARY KEY, turn BIGINT UNSIGNED NOT NULL) \
+     ENGINE=InnoDB DEFAULT CHARSET=utf8mb4",
 ];
+
+/// The disk probe's row is written unlogged, so that it is nobody's transaction, and never waits long for somebody's lock.
+pub const PREPARE_PROBE: [&str; 3] =
+    ["SET SESSION sql_log_bin=0", "SET SESSION lock_wait_timeout=1", "SET SESSION innodb_lock_wait_timeout=1"];
+pub const WRITE_PROBE: &str = "INSERT INTO `mmha`.probe (id, turn) VALUES (1, 1) ON DUPLICATE KEY UPDATE turn=turn+1";
 
 pub fn write_meeting(node: u8, run: &str, peer_run: &str, phase: u8, facts: &str) -> String {
     format!(

@@ -2,6 +2,7 @@
 
 pub mod arp;
 pub mod clock;
+pub mod disk;
 pub mod file;
 pub mod icmp;
 pub mod log;

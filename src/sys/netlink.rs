@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, CacheInfo};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{AddressMessageBuilder, Error, RouteMessageBuilder};
 
@@ -58,7 +58,9 @@ pub struct Addr {
 pub fn link_by_name(name: &str, limit: Duration) -> io::Result<Link> {
     let wanted = name.to_owned();
     call(limit, |handle| async move {
-        let mut answers = pin!(handle.link().get().match_name(wanted).execute());
+        // Four times a second: the counters would be most of the answer.
+        let query = handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
+        let mut answers = pin!(query.match_name(wanted).execute());
         answers.try_next().await?.ok_or(Error::RequestFailed)
     })
     .map(|message| link_of(&message))

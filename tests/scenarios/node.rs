@@ -1,15 +1,37 @@
 //! One box of the modelled world: kernel leases, a gate, a server, an epoch file, and what its actuators do with a `Want`.
 
-use mmha::core::Core;
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, ReplicaSample, RoleOutcome, Sample, ServerSeen};
 use mmha::core::history::History;
 use mmha::core::want::{Hold, Receiver, Want, Writes};
+use mmha::core::{Core, Limits};
 
 pub const LEASE_MS: u64 = 1_000;
 /// The kernel may be late by this much (SAFETY M2).
 const LEASE_SLACK_MS: u64 = 1_300;
 /// systemd's RestartSec of the server's unit.
 const REVIVE_MS: u64 = 2_000;
+
+pub fn limits() -> Limits {
+    Limits {
+        keepalive: 250,
+        deadtime: 2_000,
+        warntime: 1_000,
+        initdead: 20_000,
+        gate: 1_500,
+        lease: LEASE_MS,
+        isolation: 1_500,
+        failback_delay: 5_000,
+        auto_failback: true,
+        lossless: true,
+        both_write: false,
+        kill_hung: true,
+        ping_configured: true,
+        fence_configured: false,
+        flap_count: 3,
+        flap_window: 600_000,
+        config_digest: 7,
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Server {
@@ -36,6 +58,9 @@ pub struct Node {
     /// Own writes that are on this server, and the peer's that are applied here.
     pub own: u64,
     pub applied: u64,
+    /// The peer's that have arrived, and whether something keeps the applier from them.
+    pub received: u64,
+    pub applier_held: bool,
     pub record: Record,
     pub vip_until: u64,
     pub gate_until: u64,
@@ -62,9 +87,8 @@ pub struct Node {
     pub disk_full: bool,
     pub vip_broken: bool,
     pub no_recover: bool,
-    /// Its applier has stopped at a row that conflicts, and what it has received up to.
+    /// Its applier has stopped at a row that conflicts.
     pub conflict: bool,
-    pub received: u64,
     /// On disk: extra transactions that may flow to the leader.
     pub merge: History,
 }
@@ -85,6 +109,8 @@ impl Node {
             stalled: false,
             own: 10,
             applied: 10,
+            received: 10,
+            applier_held: false,
             record: Record::default(),
             vip_until: 0,
             gate_until: 0,
@@ -109,7 +135,6 @@ impl Node {
             vip_broken: false,
             no_recover: false,
             conflict: false,
-            received: 0,
             merge: History::default(),
         }
     }
@@ -117,12 +142,19 @@ impl Node {
 
 impl Node {
     pub fn history(&self, at: usize) -> History {
-        self.with_applied(at, self.applied)
+        self.history_with(at, self.applied)
     }
 
-    fn with_applied(&self, at: usize, applied: u64) -> History {
-        let both = [self.own, applied];
+    fn history_with(&self, at: usize, theirs: u64) -> History {
+        let both = [self.own, theirs];
         History::parse(&format!("{}:1-{},{}:1-{}", at + 1, both[0], 2 - at, both[1])).expect("a history")
+    }
+
+    pub fn receive(&mut self, up_to: u64) {
+        self.received = self.received.max(up_to);
+        if !self.applier_held {
+            self.applied = self.received;
+        }
     }
 
     pub fn look(&self, at: usize, now: u64, connected: bool) -> ServerSeen {
@@ -134,7 +166,7 @@ impl Node {
                     receiver_running: self.receiver,
                     receiver_connected: self.receiver && connected,
                     applier_running: !self.conflict,
-                    received: self.with_applied(at, self.applied.max(self.received)),
+                    received: self.history_with(at, self.received),
                     ..ReplicaSample::default()
                 };
                 ServerSeen::Ok(Box::new(Sample {
@@ -157,7 +189,6 @@ impl Node {
         self.read_only = true;
         self.receiver = false;
         self.semi_sync = false;
-        self.received = 0;
         self.own -= std::mem::take(&mut self.waiting);
     }
 

@@ -4,34 +4,17 @@
 use mmha::core::beat::Beat;
 use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, RemoteSeen, StoreSeen};
 use mmha::core::want::{Remote, Want};
-use mmha::core::{Core, Identity, Limits};
+use mmha::core::{Core, Identity};
 
-use crate::node::{LEASE_MS, Node, Server, step};
-
-pub fn limits() -> Limits {
-    Limits {
-        keepalive: 250,
-        deadtime: 2_000,
-        warntime: 1_000,
-        initdead: 20_000,
-        gate: 1_500,
-        lease: LEASE_MS,
-        isolation: 1_500,
-        failback_delay: 5_000,
-        auto_failback: true,
-        lossless: true,
-        both_write: false,
-        kill_hung: true,
-        ping_configured: true,
-        config_digest: 7,
-    }
-}
+use crate::node::{LEASE_MS, Node, Server, limits, step};
 
 pub struct World {
-    nodes: [Node; 2],
-    now: u64,
-    udp: [bool; 2],
-    tcp: bool,
+    pub nodes: [Node; 2],
+    pub now: u64,
+    pub udp: [bool; 2],
+    pub tcp: bool,
+    /// Nothing that this node sends arrives anywhere; what is sent to it does.
+    pub mute: [bool; 2],
     pub gate_works: bool,
     pub fence_works: bool,
     /// Commits wait for the peer's acknowledgement where semi-sync is on.
@@ -48,6 +31,7 @@ impl World {
             now: 100_000,
             udp: [true; 2],
             tcp: true,
+            mute: [false; 2],
             gate_works: true,
             fence_works: true,
             commits_wait: true,
@@ -59,7 +43,7 @@ impl World {
         world
     }
 
-    fn boot(&mut self, at: usize) {
+    pub fn boot(&mut self, at: usize) {
         let names = ["db-01", "db-02"];
         let id = Identity {
             number: u8::try_from(at + 1).expect("small"),
@@ -118,77 +102,9 @@ impl World {
         panic!("`{}`: {what} not within {limit} ms: db-01 {:?}, db-02 {:?}", self.step_line, shown(0), shown(1));
     }
 
-    pub fn act(&mut self, act: &str, words: &[&str]) {
-        let at = words.first().map_or(0, |name| usize::from(*name == "db-02"));
-        let now = self.now;
-        let node = &mut self.nodes[at];
-        match act {
-            "power_off" => {
-                node.end_server();
-                let old = std::mem::replace(node, Node::new());
-                let (record, own, applied, session, merge) = (old.record, old.own, old.applied, old.session, old.merge);
-                let (carrier, ping, slow_ms) = (old.carrier, old.ping, old.slow_ms);
-                let server = Server::Dead;
-                *node = Node {
-                    powered: false,
-                    merge,
-                    record,
-                    own,
-                    applied,
-                    session,
-                    carrier,
-                    ping,
-                    slow_ms,
-                    server,
-                    receiver: false,
-                    ..Node::new()
-                };
-            }
-            // Nothing starts on a box without power, and one that runs is not switched on.
-            "start_server" | "hang_server" | "start_agent" | "freeze" if !node.powered => {}
-            "power_on" if node.powered => {}
-            "power_on" => {
-                node.powered = true;
-                node.server = Server::Up;
-                self.boot(at);
-            }
-            // The unacknowledged tail is truncated by crash recovery, as MariaDB does with init_rpl_role=SLAVE.
-            "kill_server" => node.end_server(),
-            "stall" => node.stalled = true,
-            "disk_full" => node.disk_full = true,
-            "vip_broken" => node.vip_broken = true,
-            "no_recover" => node.no_recover = true,
-            "start_server" => node.server = Server::Up,
-            "hang_server" => node.server = Server::Hung,
-            "slow" => node.slow_ms = words[1].parse().expect("a number of ms"),
-            "lose_tail" => node.own -= words[1].parse::<u64>().expect("a count"),
-            "add_extra" => node.own += words[1].parse::<u64>().expect("a count"),
-            "conflict" => node.conflict = true,
-            "no_conflict" => node.conflict = false,
-            // The operator lets go what is extra now.
-            "merge" => {
-                let extra = node.core.as_ref().map(|core| core.view().extra()).unwrap_or_default();
-                step(node, Event::Merge(extra), now);
-            }
-            "freeze" => node.frozen = true,
-            "thaw" => {
-                node.frozen = false;
-            }
-            "kill_agent" => node.core = None,
-            "start_agent" => self.boot(at),
-            "stop" => step(node, Event::Stop, now),
-            "switchover" => step(node, Event::Switch { force: false }, now),
-            "force" => step(node, Event::Switch { force: true }, now),
-            "cut_cable" => (node.carrier, node.ping) = (false, false),
-            "mend_cable" => (node.carrier, node.ping) = (true, true),
-            "cut_lan" => node.ping = false,
-            "mend_lan" => node.ping = true,
-            "cut_udp" => self.udp = [false; 2],
-            "cut_udp_from" => self.udp[at] = false,
-            "cut_links" => (self.udp, self.tcp) = ([false; 2], false),
-            "mend_links" => (self.udp, self.tcp) = ([true; 2], true),
-            other => panic!("no act {other}"),
-        }
+    /// Whether a TCP connection between the two can live.
+    fn connects(&self) -> bool {
+        self.tcp && self.mute == [false; 2] && self.lan_up()
     }
 
     fn lan_up(&self) -> bool {
@@ -211,14 +127,11 @@ impl World {
     }
 
     fn replicate(&mut self) {
-        let up = self.tcp && self.lan_up() && self.nodes.iter().all(|node| node.server == Server::Up);
+        let up = self.connects() && self.nodes.iter().all(|node| node.server == Server::Up);
         for at in 0..2 {
             if up && self.nodes[at].receiver && !self.nodes[at].stalled {
                 let (source, echo) = (self.nodes[1 - at].own, self.nodes[1 - at].applied);
-                self.nodes[at].received = self.nodes[at].received.max(source);
-                if !self.nodes[at].conflict {
-                    self.nodes[at].applied = self.nodes[at].applied.max(source);
-                }
+                self.nodes[at].receive(source);
                 if !self.nodes[at].no_recover {
                     self.nodes[at].own = self.nodes[at].own.max(echo);
                 }
@@ -228,14 +141,19 @@ impl World {
 
     fn replicated(&self, at: usize) -> bool {
         let other = &self.nodes[1 - at];
-        self.tcp && self.lan_up() && other.receiver && !other.stalled && other.server == Server::Up
+        self.connects() && other.receiver && !other.stalled && other.server == Server::Up
     }
 
-    /// Whether clients on the LAN reach this node's server, on whatever address.
-    fn reachable(&self, at: usize) -> bool {
+    /// Whether what clients on the LAN send reaches this node's server, on whatever address.
+    fn hears_clients(&self, at: usize) -> bool {
         let node = &self.nodes[at];
         let up = node.powered && node.server == Server::Up && node.carrier && node.ping;
         up && (self.now < node.gate_until || !self.gate_works)
+    }
+
+    /// ... and its answers reach them.
+    fn reachable(&self, at: usize) -> bool {
+        self.hears_clients(at) && !self.mute[at]
     }
 
     fn commits(&self, at: usize) -> bool {
@@ -250,15 +168,16 @@ impl World {
     /// A client writes every 10 ms wherever a server takes it; a few of them wait where nobody acknowledges.
     fn write(&mut self) {
         for at in 0..2 {
-            let (reachable, commits, replicated) = (self.reachable(at), self.commits(at), self.replicated(at));
+            let (heard, reachable) = (self.hears_clients(at), self.reachable(at));
+            let (commits, replicated) = (self.commits(at), self.replicated(at));
             let node = &mut self.nodes[at];
             let mut acknowledged = node.waiting > 0 && commits;
-            if self.now.is_multiple_of(10) && reachable && !node.read_only && (commits || node.waiting < 3) {
+            if self.now.is_multiple_of(10) && heard && !node.read_only && (commits || node.waiting < 3) {
                 node.own += 1;
                 node.waiting += u64::from(!commits);
                 acknowledged |= commits;
             }
-            if !acknowledged {
+            if !acknowledged || node.server != Server::Up {
                 continue;
             }
             node.waiting = 0;
@@ -267,7 +186,7 @@ impl World {
                 self.acked[at] = self.acked[at].max(own);
             }
             if replicated {
-                self.nodes[1 - at].applied = self.nodes[1 - at].applied.max(own);
+                self.nodes[1 - at].receive(own);
             }
         }
     }
@@ -313,14 +232,16 @@ impl World {
         let (now, peer_vip) = (self.now, self.nodes[1 - at].vip_until);
         let reach = self.lan_up();
         let peer_up = self.nodes[1 - at].powered && self.nodes[1 - at].server == Server::Up && self.nodes[1 - at].carrier;
-        let tcp = self.tcp;
+        // A connection outlives a server that stands still.
+        let peer_there = peer_up || self.nodes[1 - at].server == Server::Hung;
+        let (connects, mute) = (self.connects(), self.mute);
         let node = &mut self.nodes[at];
         let (carrier, ping) = (node.carrier, node.ping);
         if node.linked.is_none_or(|(told, at)| told != carrier || now >= at + 250) {
             node.linked = Some((carrier, now));
             step(node, Event::Link { carrier }, now);
         }
-        if ping && now >= node.pinged_ms + 375 {
+        if ping && !mute[at] && now >= node.pinged_ms + 375 {
             node.pinged_ms = now;
             step(node, Event::PingAnswered, now);
         }
@@ -328,22 +249,29 @@ impl World {
         let period = if want.watch { 5 } else { 250 };
         if now >= node.looked_ms + period {
             node.looked_ms = now;
-            let seen = node.look(at, now, tcp && reach && peer_up);
+            let seen = node.look(at, now, connects && peer_there);
             step(node, Event::Server(seen), now);
         }
         if want.probe && carrier && now >= node.probed_ms + 50 {
             node.probed_ms = now;
-            let event = if reach && peer_vip > now { Event::VipClaimed { mac: [2, 0, 0, 0, 0, 9] } } else { Event::ProbeSent };
+            let event = if reach && mute == [false; 2] && peer_vip > now {
+                Event::VipClaimed { mac: [2, 0, 0, 0, 0, 9] }
+            } else {
+                Event::ProbeSent
+            };
             step(node, event, now);
         }
         if want.remote != Remote::No && now >= node.told_remote_ms + 500 {
             node.told_remote_ms = now;
-            self.remote(at, &want, tcp && reach && peer_up);
+            self.remote(at, &want, connects && peer_up);
         }
     }
 
     fn remote(&mut self, at: usize, want: &Want, reachable: bool) {
+        let mute = self.connects() && self.nodes[1 - at].server == Server::Hung;
         let seen = match (reachable, want.remote) {
+            (false, Remote::Fence) if mute => RemoteSeen::Mute,
+            (false, _) if mute => RemoteSeen::Up,
             (false, _) => RemoteSeen::Down,
             (true, Remote::Fence) if self.fence_works => {
                 self.nodes[1 - at].read_only = true;
@@ -390,7 +318,7 @@ impl World {
     }
 
     fn deliver(&mut self, from: usize, beat: Beat, session: u64, echo: Option<(u64, u64, u64)>) {
-        let (now, open) = (self.now, self.udp[from] && self.lan_up());
+        let (now, open) = (self.now, self.udp[from] && !self.mute[from] && self.lan_up());
         let to = &mut self.nodes[1 - from];
         if !open || to.frozen || to.core.is_none() {
             return;

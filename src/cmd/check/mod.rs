@@ -36,7 +36,7 @@ struct Finding {
 }
 
 /// Everything found, in the order of the story: this node, its server, the peer, the pair.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Findings(Vec<Finding>);
 
 impl Findings {
@@ -100,6 +100,7 @@ pub fn run(file: &Path, json: bool) -> Result<()> {
 fn look(config: &Config, me: NodeIndex, service: &Result<Status>) -> Findings {
     let mut findings = Findings::default();
     check_file(config, &mut findings);
+    check_fence(config, &mut findings);
     let status = service.as_ref().ok();
     lan::check(config, me, status, &mut findings);
     let family = server::check(config, me, status, &mut findings);
@@ -120,9 +121,41 @@ fn check_file(config: &Config, findings: &mut Findings) {
     }
 }
 
+/// It runs as root in the night: it must be there, be a program, and be root's own.
+fn check_fence(config: &Config, findings: &mut Findings) {
+    let Some(program) = config.heartbeat.fence_command.first() else { return };
+    let remedy = format!("without it a silent peer is never taken over from: install \"{program}\" with `install -o root -m 755`");
+    match std::fs::metadata(program) {
+        Err(fault) => findings.fail("fencing", format!("\"{program}\" cannot be run: {fault}"), remedy),
+        Ok(facts) if !facts.is_file() || facts.mode() & 0o111 == 0 => {
+            findings.fail("fencing", format!("\"{program}\" is not a program"), remedy);
+        }
+        Ok(facts) if facts.uid() != 0 || facts.mode() & 0o022 != 0 => {
+            findings.fail("fencing", format!("\"{program}\" can be changed by others than root, and root runs it"), remedy);
+        }
+        Ok(_) => findings.ok("fencing", format!("\"{program}\" is there; only a real attempt tells whether it works")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fencing_programs() {
+        let mut config = crate::mycnf::fragment::tests::config();
+        for (program, expect) in [
+            ("/nonexistent/fence", "cannot be run"),
+            ("/etc/passwd", "is not a program"),
+            ("/etc", "is not a program"),
+            ("/bin/sh", "is there"),
+        ] {
+            config.heartbeat.fence_command = vec![program.into()];
+            let mut findings = Findings::default();
+            check_fence(&config, &mut findings);
+            assert!(findings.0.len() == 1 && findings.0[0].why.contains(expect), "{findings:?}");
+        }
+    }
 
     #[test]
     fn findings_as_text_and_json() {

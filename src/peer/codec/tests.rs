@@ -23,6 +23,8 @@ fn beat() -> Beat {
         candidate: 2,
         claims: true,
         shy: false,
+        pause: 3,
+        pause_minutes: 60,
         refused: 5,
         ready: true,
         current: true,
@@ -37,6 +39,8 @@ fn beat() -> Beat {
         merges: false,
         leaving: true,
         gate_ms: 1500,
+        gated: true,
+        unapplied: History::default(),
         deadtime_ms: 2000,
         config: u64::MAX,
         why: "its \"server\" \\ does not wörk".to_owned(),
@@ -47,7 +51,17 @@ fn beat() -> Beat {
 fn widest() -> Beat {
     let key = "ffffffff-ffff-ffff-ffff-ffffffffffff".to_owned();
     let most = u64::MAX;
-    let numbers = Beat { epoch: most, version: most, refused: most, gate_ms: most, deadtime_ms: most, config: most, ..beat() };
+    let numbers = Beat {
+        pause: most,
+        pause_minutes: 1440,
+        epoch: most,
+        version: most,
+        refused: most,
+        gate_ms: most,
+        deadtime_ms: most,
+        config: most,
+        ..beat()
+    };
     Beat { state: State::Quarantined, server_key: key, history: None, closed: None, why: String::new(), ..numbers }
 }
 

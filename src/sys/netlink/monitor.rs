@@ -1,15 +1,18 @@
-//! Wakes a poll loop when a link of this box changes (RTNLGRP_LINK). It says only *that* something changed: whoever is woken looks for itself,
-//! so a lost notice (ENOBUFS) is as good as any other.
+//! Wakes a poll loop when a link of this box changes (RTNLGRP_LINK), or a rule of its packet filter (NFNLGRP_NFTABLES; iptables over nf_tables
+//! says so there too, and what packets do to sets does not). It says only *that* something changed: whoever is woken looks for itself, so a
+//! lost notice (ENOBUFS) is as good as any other.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use rtnetlink::sys::{Socket, SocketAddr};
 
 /// RTMGRP_LINK of linux/rtnetlink.h, the bit form of group 1.
 const RTMGRP_LINK: u32 = 1;
+/// The bit form of NFNLGRP_NFTABLES, group 7 of linux/netfilter/nfnetlink.h.
+const NFTABLES: u32 = 1 << 6;
 /// Notices read at one go; more stay for the next, so that a storm of them holds nobody.
 const AT_ONCE: usize = 64;
 
@@ -18,9 +21,18 @@ pub struct Monitor(Socket);
 
 impl Monitor {
     pub fn open() -> io::Result<Monitor> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Monitor::of(NETLINK_ROUTE, RTMGRP_LINK)
+    }
+
+    /// Of the rules instead of the links. Fails where the kernel has no nf_tables.
+    pub fn rules() -> io::Result<Monitor> {
+        Monitor::of(NETLINK_NETFILTER, NFTABLES)
+    }
+
+    fn of(protocol: isize, groups: u32) -> io::Result<Monitor> {
+        let mut socket = Socket::new(protocol)?;
         socket.set_non_blocking(true)?;
-        socket.bind(&SocketAddr::new(0, RTMGRP_LINK))?;
+        socket.bind(&SocketAddr::new(0, groups))?;
         Ok(Monitor(socket))
     }
 

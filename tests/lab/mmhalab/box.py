@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 import uuid
 
 from . import net, sandbox
@@ -75,6 +76,7 @@ class Box:
     def power_off(self):
         """Power loss: the network goes first, then every process at once, nothing is asked to stop."""
         net.unplug(self.name)
+        self.thaw()
         for pid in (self.init_pid, self.nspawn.pid if self.nspawn else None):
             with contextlib.suppress(ProcessLookupError, TypeError):
                 os.kill(pid, signal.SIGKILL)
@@ -82,6 +84,14 @@ class Box:
             self.nspawn.wait(30)
         self.nspawn = self.init_pid = None
         run(["ip", "netns", "del", self.name])
+
+    def freeze(self):
+        """Every process of the box stands still at once; its kernel, and so its network, does not."""
+        (self.cgroup / "cgroup.freeze").write_text("1")
+        wait_for(lambda: "frozen 1" in (self.cgroup / "cgroup.events").read_text(), 5, f"{self.name} to stand still")
+
+    def thaw(self):
+        (self.cgroup / "cgroup.freeze").write_text("0")
 
     @property
     def powered(self):
@@ -152,6 +162,27 @@ class Box:
 
     def state(self):
         return self.status()["state"]
+
+    def events(self, since):
+        """The decisions recorded since the wall-clock time `since`, oldest first: [(rule, sentence)]."""
+        after = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since)) + f".{int(since % 1 * 1000):03d}Z"
+        lines = self.mmha("events", "-n", "1000", "--json", timeout=10).check().out.splitlines()
+        return [(event["rule"], event["sentence"]) for event in map(json.loads, lines) if event["time"] >= after]
+
+    def wait_event(self, since, rule, words="", bound=20):
+        """Wait until the operator can read rule `rule` with `words` in its sentence; returns the sentence."""
+        return wait_for(lambda: next((text for number, text in self.events(since) if number == rule and words in text), None), bound,
+                        f"rule {rule} with \"{words}\" in the events of {self.name}", every=0.1)
+
+    def said_in_syslog(self, since, words):
+        """Whether the agent has logged `words` since the wall-clock time `since`."""
+        after = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since))
+        return any(line[:19] >= after and "mmha[" in line and words in line for line in self.read("var/log/syslog").splitlines())
+
+    def wait_warning(self, words, bound=20):
+        """Wait until `mmha status` warns of something with `words` in it; returns that warning."""
+        return wait_for(lambda: next((text for text in self.status()["warnings"] if words in text), None), bound,
+                        f"a warning with \"{words}\" in the status of {self.name}", every=0.1)
 
     def holds_vip(self):
         if not self.powered:

@@ -63,11 +63,45 @@ def port_joins_switch(name):
 
 
 def drop(rules):
-    """Drop what matches at the switch: nft conditions of table bridge, e.g. `ip saddr A ip daddr B udp dport 694`."""
-    script = ["add table bridge cut", "add chain bridge cut forward { type filter hook forward priority 0; }"]
-    script += [f"add rule bridge cut forward {rule} counter drop" for rule in rules]
+    """Drop what matches at the switch: nft conditions of table bridge, e.g. `ip saddr A ip daddr B udp dport 694`. What goes to and from
+    the gateway, which is the switch's own address, passes here too."""
+    script = ["add table bridge cut"]
+    for hook in ("forward", "input", "output"):
+        script.append(f"add chain bridge cut {hook} {{ type filter hook {hook} priority 0; }}")
+        script += [f"add rule bridge cut {hook} {rule} counter drop" for rule in rules]
     sh(["nsenter", f"--net={netns(LAN)}", "nft", "-f", "-"], stdin="\n".join(script) + "\n")
 
 
 def heal():
     in_ns(LAN, ["nft", "delete", "table", "bridge", "cut"])
+
+
+def lose(percent, rules):
+    """Lose that share of what matches, at random."""
+    drop([f"{rule} numgen random mod 100 < {percent}" for rule in rules])
+
+
+def gateway(verb):
+    """`del`: the ping target is gone for everybody; `add`: back."""
+    sh(["ip", "-n", LAN, "addr", verb, f"{GATEWAY}/{PREFIX}", "dev", "br0"])
+
+
+def mac(name):
+    """The hardware address of eth0 in namespace `name`."""
+    words = in_ns(name, ["ip", "-o", "link", "show", "dev", "eth0"]).check().out.split()
+    return words[words.index("link/ether") + 1]
+
+
+def neighbour(name, address):
+    """The hardware address that namespace `name` believes `address` to have; None when it does not know."""
+    words = in_ns(name, ["ip", "neigh", "show", address]).out.split()
+    return words[words.index("lladdr") + 1] if "lladdr" in words else None
+
+
+def crossover(addresses):
+    """A second cable straight from box to box: eth1 on both. A power loss takes it away."""
+    (a, _), (b, _) = NODES
+    sh(["ip", "-n", a, "link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", b])
+    for name, address in zip((a, b), addresses):
+        sh(["ip", "-n", name, "addr", "add", f"{address}/{PREFIX}", "dev", "eth1"])
+        sh(["ip", "-n", name, "link", "set", "eth1", "up"])

@@ -1,0 +1,224 @@
+"""Both boxes lose power, and what the servers suffer: dead, broken or late at the moment of a takeover, full of clients, out of disk."""
+
+import os
+import signal
+import time
+
+from c8_links import HOLDER, STANDBY
+from mmhalab import net
+from mmhalab.lab import together
+from mmhalab.measure import Helper, Measure
+from mmhalab.sh import ensure, wait_for
+
+COUNT = "SELECT COUNT(*) FROM shop.numbered"
+
+
+def both_boxes_lose_power_together(lab):
+    """Both boxes lose power at once under load and are switched on together: one of them serves, without a command, and has every row."""
+    first, second = lab.pair()
+    with Measure(lab) as load:
+        together(first.power_off, second.power_off)
+        back = time.monotonic()
+        together(first.boot, second.boot)
+        load.probe.wait_ack(back, 60, "a read after the power is back")
+        load.writer.wait_ack(back, 60, "a write after the power is back")
+        took = time.monotonic() - back
+        lab.wait_steady(120)
+        figures = load.finish()
+    figures.ensure_safe()
+    return f"serving {took:.1f} s after the power is back, {figures}"
+
+
+def only_the_older_returns(lab):
+    """The standby loses power, the holder goes on alone, then loses power too; only the old standby returns. It waits (rule 14) rather than
+    serve old data; when the other one returns, both serve what was acknowledged last."""
+    first, second = lab.pair()
+    with Measure(lab) as load:
+        second.power_off()
+        alone = time.monotonic()
+        load.writer.wait_ack(alone + 4, 30, "the holder to go on alone", HOLDER)
+        first.power_off()
+        wall = time.time()
+        second.boot()
+        told = second.wait_event(wall, 14, "it may hold newer data", 45)
+        ensure(f"Start {HOLDER}" in told, f"no remedy in \"{told}\"")
+        ensure(not second.holds_vip() and second.state() == "boot", "the old standby serves old data")
+        back = time.monotonic()
+        first.boot()
+        load.probe.wait_ack(back, 60, "a read after the newer node is back")
+        load.writer.wait_ack(back, 60, "a write after the newer node is back")
+        lab.wait_steady(120)
+        figures = load.finish()
+    figures.ensure_safe()
+    return str(figures)
+
+
+def kill_server_for_good(box):
+    """It dies and systemd may not start it again."""
+    box.sh(f"systemctl mask --runtime {box.unit}")
+    os.kill(box.mysqld_pid(), signal.SIGKILL)
+
+
+def revive_server(box):
+    box.sh(f"systemctl unmask --runtime {box.unit}; systemctl reset-failed {box.unit}; systemctl start {box.unit}", 60)
+    box.wait_sql()
+
+
+def server_of_the_standby_dead_at_takeover(lab):
+    """The standby's server is dead when the holder loses power: nobody serves, and the standby says why. When its server is back and
+    has everything, it serves; the dead holder returns to it."""
+    first, second = lab.pair()
+    with Measure(lab) as load:
+        load.writer.wait_ack(load.start + 1, 20, "some rows")
+        load.writer.stop()
+        wait_for(lambda: first.sql(COUNT) == second.sql(COUNT), 10, "the last row on both nodes")
+        wall = time.time()
+        kill_server_for_good(second)
+        first.power_off()
+        second.wait_event(wall, 93, "My server is dead")
+        wait_for(lambda: not second.status()["peer"]["echo"], 5, "db-01 to be silent")
+        ensure(not second.holds_vip(), "a node without a server took the address")
+        back = time.monotonic()
+        revive_server(second)
+        load.probe.wait_ack(back, 40, "a read answered by db-02", STANDBY)
+        took = time.monotonic() - back
+        lab.client("INSERT INTO shop.numbered (writer, n) VALUES ('hand', 9)").check()
+        first.boot()
+        lab.wait_steady(120)
+        figures = load.finish()
+    figures.ensure_safe()
+    for box in lab.boxes:
+        ensure(box.sql("SELECT COUNT(*) FROM shop.numbered WHERE writer='hand' AND n=9") == "1", f"{box.name} lacks the row of the survivor")
+    lab.holder_box().sql("DELETE FROM shop.numbered WHERE writer='hand'")
+    return f"serving {took:.1f} s after its server was back, {figures}"
+
+
+def applier_broken_at_power_loss(lab):
+    """The standby's applier has stopped with an error (a row that should not be there) when the holder loses power: the standby does not
+    take over what it has not applied, and says so. The holder comes back; if its crash recovery took away what only the standby's relay
+    log still has, nobody serves. The operator repairs the applier, and all is well: nothing is lost, whoever serves."""
+    first, second = lab.pair()
+    with Measure(lab) as load:
+        row = max(a.number for a in load.writer.acks()) + 200
+        second.sql(f"SET sql_log_bin=0; INSERT INTO shop.numbered (writer, n) VALUES ('{load.writer.label}', {row})")
+        second.wait_warning("replication: 1062")
+        load.writer.wait_ack(time.monotonic() + 0.5, 20, "writes to go on", HOLDER)
+        wall = time.time()
+        first.power_off()
+        broken = time.monotonic()
+        said = second.wait_event(wall, 38, "Not everything that was received")
+        wait_for(lambda: time.monotonic() > broken + 5, 6, "more than a deadtime")
+        ensure(not second.holds_vip(), "the standby serves although it has not applied everything")
+        first.boot()
+        wait_for(lambda: first.state() in ("standby", "active") and second.status()["peer"]["echo"], 20, "db-01 to be back")
+        second.sql(f"SET sql_log_bin=0; DELETE FROM shop.numbered WHERE writer='{load.writer.label}' AND n={row}; SET sql_log_bin=1; START SLAVE SQL_THREAD")
+        repaired = time.monotonic()
+        load.probe.wait_ack(repaired, 40, "a read after the repair")
+        load.writer.wait_ack(repaired, 40, "a write after the repair")
+        took = time.monotonic() - repaired
+        lab.wait_steady(120)
+        figures = load.finish()
+    figures.ensure_safe()
+    return f"\"{said[:90]}…\", serving {took:.1f} s after the repair, {figures}"
+
+
+def relay_log_behind_at_power_loss(lab):
+    """The standby has received seconds of writes that a lock keeps it from applying when the holder loses power. It waits, and says for how
+    much; when the lock goes, it applies everything and only then serves. Nothing is lost."""
+    first, second = lab.pair()
+    with Measure(lab) as load:
+        second.sh(f"({second.client} -uroot -e 'LOCK TABLES shop.numbered READ; SELECT SLEEP(3600)' >/dev/null 2>&1 &)")
+        lock = wait_for(lambda: second.sql("SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'"), 5, "the lock")
+        held = time.monotonic()
+        load.writer.wait_ack(held + 4, 20, "writes during the lock", HOLDER)
+        wall = time.time()
+        first.power_off()
+        broken = time.monotonic()
+        said = second.wait_event(wall, 38, "to go")
+        wait_for(lambda: time.monotonic() > broken + 6, 7, "the takeover to be overdue")
+        ensure(not second.holds_vip(), "the standby serves although it has not applied everything")
+        second.sql(f"KILL {lock}")
+        freed = time.monotonic()
+        load.wait_served_by(STANDBY, freed, 20)
+        took = time.monotonic() - freed
+        survivor = {a.number for a in load.writer.acks() if a.acked < broken}
+        rows = {int(n) for n in second.sql(f"SELECT n FROM shop.numbered WHERE writer='{load.writer.label}'").split()}
+        ensure(survivor <= rows, f"{len(survivor - rows)} acknowledged rows are not on the survivor")
+        first.boot()
+        lab.wait_steady(120)
+        figures = load.finish()
+    figures.ensure_safe()
+    return f"\"{said[-40:]}\", serving {took:.2f} s after the lock went, {figures}"
+
+
+class Crowd(Helper):
+    """Opens connections to the VIP until the server refuses, and keeps them."""
+
+    SCRIPT = ("import pymysql, sys, time\nkept = []\nwhile True:\n    try:\n        kept.append(pymysql.connect(host=sys.argv[1], user='app', "
+              "password='app-password', connect_timeout=2))\n    except Exception as error:\n        print('full', len(kept), error, flush=True)\n        time.sleep(0.05)\n")
+
+    def __init__(self, directory):
+        super().__init__(directory, "crowd", ["-c", self.SCRIPT, net.VIP], net.CLIENT_NS)
+
+    def wait_full(self):
+        return wait_for(lambda: any(f[0] == "full" and "1040" in " ".join(f) for f in self.lines()), 30, "error 1040, too many connections")
+
+
+def connections_exhausted(lab):
+    """Clients use up every connection of the holder's server for 8 s: no false failover, status stays right; a switchover works all the same,
+    and the other node serves."""
+    first, second = lab.pair()
+    with Measure(lab) as load:
+        crowd = load._add(Crowd(lab.directory))
+        crowd.wait_full()
+        full = time.monotonic()
+        wait_for(lambda: time.monotonic() > full + 8, 9, "eight seconds")
+        ensure([names for _, names in load.holders()] == [[HOLDER]], f"the VIP moved: {load.holders()}")
+        ensure(first.state() == "active" and first.status()["mysql"]["health"] == "ok", f"status: {first.status()['sentence']}")
+        asked = time.monotonic()
+        first.mmha("switchover", timeout=60).check()
+        load.wait_holder(STANDBY, 20)
+        moved = time.monotonic() - asked
+        crowd.stop()
+        load.wait_served_by(STANDBY, asked, 20)
+        lab.wait_steady(60, holder=STANDBY)
+        second.mmha("switchover", timeout=60).check()
+        lab.wait_steady(60)
+        figures = load.finish()
+    figures.ensure_safe()
+    return f"switchover in {moved:.2f} s with every connection taken, {figures}"
+
+
+def small_disk(box):
+    """The server's datadir moves to a file system with 48 MB to spare."""
+    box.sh(f"systemctl stop {box.unit}", 60)
+    used = int(box.sh("du -sm /var/lib/mysql").split()[0])
+    box.sh(f"mkdir /mnt/small; mount -t tmpfs -o size={used + 48}m tmpfs /mnt/small && cp -a /var/lib/mysql/. /mnt/small && "
+           "chown mysql:mysql /mnt/small && chmod 755 /mnt/small && mount --bind /mnt/small /var/lib/mysql", 60)
+    box.sh(f"systemctl start {box.unit}", 60)
+    box.wait_sql()
+
+
+def disk_full_on_the_holder(lab):
+    """The disk under the holder's datadir fills up under load. Writes must not stand still for ever: the holder hands over, or its server's
+    refusal is named. When there is room again, the node comes back in sync."""
+    first, second = lab.pair()
+    first.sh("systemctl stop mmha", 60)
+    small_disk(first)
+    first.sh("systemctl start mmha", 60)
+    lab.wait_steady(120)
+    try:
+        with Measure(lab) as load:
+            wall, full = time.time(), time.monotonic()
+            first.run("fallocate -l 200M /var/lib/mysql/filler || dd if=/dev/zero of=/var/lib/mysql/filler bs=64k 2>/dev/null", 60)
+            load.wait_served_by(STANDBY, full + 1, 60)
+            outage, writes = load.outage_since(full)
+            said = [text for rule, text in first.events(wall) if rule in (50, 52)]
+            ensure(said, "no sentence about the full disk")
+            first.sh("rm /var/lib/mysql/filler")
+            lab.wait_steady(150)
+            figures = load.finish()
+        figures.ensure_safe()
+        return f"\"{said[0]}\", outage {outage:.2f} s (writes {writes:.2f}), {figures}"
+    finally:
+        lab.serving = False
