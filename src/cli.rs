@@ -67,18 +67,6 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Decide about the transactions that quarantine this node; without an option, explain them
-    Rejoin {
-        /// Let the other node have them, if no row was changed on both
-        #[arg(long, conflicts_with = "discard")]
-        merge: bool,
-        /// Give them up: say how this node is filled anew
-        #[arg(long)]
-        discard: bool,
-        /// Compare and tell; change nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
     /// Let nothing move for a while, for maintenance; ends by itself
     Pause {
         /// How long, at most a day
@@ -91,6 +79,18 @@ enum Command {
     /// End a pause, and release the flap brake
     Resume {
         /// Only say what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Decide about the transactions that quarantine this node; without an option, explain them
+    Rejoin {
+        /// Let the other node have them, if no row was changed on both
+        #[arg(long, conflicts_with = "discard")]
+        merge: bool,
+        /// Give them up: say how this node is filled anew
+        #[arg(long)]
+        discard: bool,
+        /// Compare and tell; change nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -252,6 +252,8 @@ fn run(arguments: Arguments) -> Result<()> {
             let (config, me) = here()?;
             cmd::switchover::run(&config, me, &cmd::switchover::Options { to, force, dry_run })
         }
+        Command::Pause { length, dry_run } => cmd::pause::pause(length, dry_run),
+        Command::Resume { dry_run } => cmd::pause::resume(dry_run),
         Command::Rejoin { merge, discard, dry_run } => {
             let (config, me) = here()?;
             let way = match (merge, discard) {
@@ -261,8 +263,6 @@ fn run(arguments: Arguments) -> Result<()> {
             };
             cmd::rejoin::run(&config, me, &cmd::rejoin::Options { way, dry_run })
         }
-        Command::Pause { length, dry_run } => cmd::pause::pause(length, dry_run),
-        Command::Resume { dry_run } => cmd::pause::resume(dry_run),
         Command::Mycnf { action } => {
             let (config, me) = here()?;
             let action = match action {

@@ -42,14 +42,6 @@ pub enum Request {
         #[serde(default)]
         who: String,
     },
-    /// A quarantined node's extra transactions, as `status` lists them: they may flow (`merge`), or are given up.
-    Rejoin {
-        merge: bool,
-        #[serde(default)]
-        extra: String,
-        #[serde(default)]
-        who: String,
-    },
     /// Nothing moves for so long, at most a day.
     Pause {
         minutes: u64,
@@ -58,6 +50,14 @@ pub enum Request {
     },
     /// Ends a pause and releases the flap brake, on both nodes.
     Resume {
+        #[serde(default)]
+        who: String,
+    },
+    /// A quarantined node's extra transactions, as `status` lists them: they may flow (`merge`), or are given up.
+    Rejoin {
+        merge: bool,
+        #[serde(default)]
+        extra: String,
         #[serde(default)]
         who: String,
     },

@@ -221,7 +221,7 @@ impl Core {
         match event {
             Event::Tick => {}
             Event::Woke { gap_ms } => self.note_woke(gap_ms),
-            Event::Beat(heard) => self.note_beat(heard),
+            Event::Beat(heard) => self.note_beat(*heard),
             Event::Link { carrier } => self.belief.carrier = Some(carrier),
             Event::PingAnswered => self.belief.ping_ms = Some(now),
             Event::VipClaimed { mac } => self.note_claim(mac),
@@ -244,12 +244,12 @@ impl Core {
                 self.belief.forced_ms = now;
                 self.belief.asked_ms = (self.state == State::Standby).then_some(now);
             }
-            Event::Merge(accepted) => self.belief.merge = Some(accepted),
             Event::Pause { minutes } => self.note_pause(minutes),
             Event::Resume => {
                 self.note_pause(0);
                 self.belief.departures.clear();
             }
+            Event::Merge(accepted) => self.belief.merge = Some(accepted),
             Event::Stop => self.belief.stop = true,
         }
         self.track();

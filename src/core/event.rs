@@ -15,7 +15,7 @@ pub enum Event {
         gap_ms: Ms,
     },
     /// A verified datagram of the peer's current session.
-    Beat(Heard),
+    Beat(Box<Heard>),
     /// The interface of the VIP.
     Link {
         carrier: bool,
@@ -40,8 +40,6 @@ pub enum Event {
     Switch {
         force: bool,
     },
-    /// Exactly these extra transactions may flow to the leader (empty: none may): the operator's wish, or what is on disk of it.
-    Merge(History),
     /// The operator wants nothing to move for so long.
     Pause {
         minutes: u64,
@@ -50,6 +48,8 @@ pub enum Event {
     Resume,
     Fence(FenceSeen),
     Disk(DiskSeen),
+    /// Exactly these extra transactions may flow to the leader (empty: none may): the operator's wish, or what is on disk of it.
+    Merge(History),
     /// The service is asked to end.
     Stop,
 }

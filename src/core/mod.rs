@@ -5,8 +5,8 @@ mod assess;
 pub mod beat;
 mod belief;
 mod brake;
+mod candidate;
 pub mod event;
-mod extra;
 pub mod fact;
 pub mod history;
 pub mod rules;
@@ -308,13 +308,13 @@ impl View<'_> {
     pub fn unprotected_ms(&self) -> Option<Ms> {
         self.core.belief.unprotected_since.map(|since| self.core.belief.now.saturating_sub(since))
     }
-    /// Own transactions that the leader lacks.
-    pub fn extra(&self) -> History {
-        self.core.raw_extra()
-    }
     /// Minutes that are left of an operator's pause, rounded up; 0 = not paused.
     pub fn pause_minutes(&self) -> u64 {
         self.core.pause_minutes()
+    }
+    /// Own transactions that the leader lacks.
+    pub fn extra(&self) -> History {
+        self.core.raw_extra()
     }
     pub fn ping_ok(&self) -> bool {
         self.core.ping_answers()

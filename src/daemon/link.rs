@@ -246,7 +246,7 @@ impl Link {
             echo_version: proof.echo_version,
         };
         self.answer_now |= heard.new_session;
-        self.post(Event::Beat(heard));
+        self.post(Event::Beat(Box::new(heard)));
     }
 
     /// The same datagram on a second path is no replay: the path is alive.

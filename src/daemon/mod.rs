@@ -3,7 +3,6 @@
 mod actors;
 mod guard;
 mod journal;
-mod keeper;
 pub mod limits;
 pub mod link;
 mod start;
@@ -184,9 +183,9 @@ impl Service {
         match request {
             Request::Status => Answer::Status(Box::new(self.status())),
             Request::Switchover { to, force, who } => self.switchover(to.as_deref(), force, &who),
-            Request::Rejoin { merge, extra, who } => self.rejoin(merge, &extra, &who),
             Request::Pause { minutes, who } => self.pause(minutes, &who),
             Request::Resume { who } => self.resume(&who),
+            Request::Rejoin { merge, extra, who } => self.rejoin(merge, &extra, &who),
             Request::Release { who } => self.switchover(Some(&self.config.node(self.me.other()).name.clone()), false, &who),
         }
     }
@@ -235,32 +234,6 @@ impl Service {
         }
     }
 
-    /// Exactly what was compared may flow, while this node is quarantined and the holder is there to take it.
-    fn rejoin(&mut self, merge: bool, extra: &str, who: &str) -> Answer {
-        let view = self.core.view();
-        let peer = &self.config.node(self.me.other()).name;
-        let serves = view.has(Fact::PeerEcho) && view.peer().is_some_and(|beat| beat.state == State::Active);
-        let refused = |why: String| Answer::Refused(why);
-        if self.core.state() != State::Quarantined {
-            return refused(format!("this node is not quarantined but {}: there is nothing to decide", self.core.state().name()));
-        }
-        if !merge {
-            log::warn!("{who} gives the extra transactions up: no merge");
-            self.core.step(Event::Merge(History::default()), clock::now_ms());
-            return Answer::Accepted(self.core.view().sentence().to_owned());
-        }
-        if !serves {
-            return refused(format!("{peer} is not heard as the holder of the address: nobody could take the transactions"));
-        }
-        if view.extra().to_string() != extra {
-            return refused(format!("the extra transactions are {} now, not {extra}: run `mmha rejoin --merge` again", view.extra()));
-        }
-        log::warn!("merge of {extra} accepted by {who}");
-        let extra = view.extra();
-        self.core.step(Event::Merge(extra), clock::now_ms());
-        Answer::Accepted(self.core.view().sentence().to_owned())
-    }
-
     fn pause(&mut self, minutes: u64, who: &str) -> Answer {
         if minutes == 0 {
             return Answer::Failed("a pause of no length makes no sense".to_owned());
@@ -274,6 +247,32 @@ impl Service {
         log::warn!("resumed by {who}");
         self.core.step(Event::Resume, clock::now_ms());
         Answer::Accepted("resumed; the flap brake is released".to_owned())
+    }
+
+    /// Exactly what was compared may flow, while this node is quarantined and the holder is there to take it.
+    fn rejoin(&mut self, merge: bool, extra: &str, who: &str) -> Answer {
+        let view = self.core.view();
+        let peer = &self.config.node(self.me.other()).name;
+        let serves = view.has(Fact::PeerEcho) && view.peer().is_some_and(|beat| beat.state == State::Active);
+        let refused = |why: String| Answer::Refused(why);
+        if self.core.state() != State::Quarantined {
+            return refused(format!("this node is not quarantined but {}: there is nothing to decide", self.core.state().name()));
+        }
+        if !merge {
+            log::warn!("{who} gives the extra transactions up: no merge");
+            self.core.step(Event::Merge(History::default()), clock::now_ms());
+            return Answer::Accepted(self.core.view().sentence());
+        }
+        if !serves {
+            return refused(format!("{peer} is not heard as the holder of the address: nobody could take the transactions"));
+        }
+        if view.extra().to_string() != extra {
+            return refused(format!("the extra transactions are {} now, not {extra}: run `mmha rejoin --merge` again", view.extra()));
+        }
+        log::warn!("merge of {extra} accepted by {who}");
+        let extra = view.extra();
+        self.core.step(Event::Merge(extra), clock::now_ms());
+        Answer::Accepted(self.core.view().sentence())
     }
 
     /// SIGHUP: what can change while running changes; the rest is named.

@@ -21,7 +21,6 @@ use crate::core::want::Remote;
 use crate::daemon::actors::Actors;
 use crate::daemon::guard::{self, Guarded};
 use crate::daemon::journal::Journal;
-use crate::daemon::keeper;
 use crate::daemon::limits::{self, millis};
 use crate::daemon::link::{self, Statistics};
 use crate::daemon::{Message, QUEUE, Service};
@@ -31,7 +30,7 @@ use crate::peer::session::Sessions;
 use crate::probe::lan::{LanConfig, LanEvent};
 use crate::probe::server::Held;
 use crate::probe::{disk, lan, server};
-use crate::report::EVENTS;
+use crate::report::{EVENTS, QUARANTINE};
 use crate::sql::Login;
 use crate::sql::fence::Spare;
 use crate::sys::slot::slot;
@@ -193,7 +192,7 @@ impl Starter<'_> {
         let events = self.events();
         self.thread("store", move || store::run(EPOCH.into(), stored, |seen| events(Event::Store(seen))))?;
         let (quarantine, quarantined) = slot(quarantine::Order::of(want)).map_err(broken)?;
-        self.thread("quarantine", keeper::body(self.config, quarantined, self.messages.clone()))?;
+        self.quarantine(quarantined)?;
         let (messages, available) = (self.messages.clone(), self.gate_available);
         self.thread("guard", move || {
             guard::run(guarded, available, |troubles| {
@@ -303,6 +302,20 @@ impl Starter<'_> {
     fn disk(&self) -> Result<()> {
         let (login, events) = (Login::local(self.config), self.events());
         self.thread("disk", move || disk::run(&login, |seen| events(Event::Disk(seen))))
+    }
+
+    fn quarantine(&self, orders: crate::sys::slot::Reader<quarantine::Order>) -> Result<()> {
+        let login = Login::local(self.config);
+        let messages = self.messages.clone();
+        self.thread("quarantine", move || {
+            quarantine::run(Path::new(QUARANTINE), &login, orders, |seen| {
+                let message = match seen {
+                    quarantine::Seen::Accepted(extra) => Message::Event(Event::Merge(extra)),
+                    quarantine::Seen::Kept(kept) => Message::Kept(kept),
+                };
+                let _ = messages.send(message);
+            });
+        })
     }
 
     fn remote(&self, wanted: crate::sys::slot::Reader<Remote>) -> Result<()> {

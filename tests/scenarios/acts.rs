@@ -19,7 +19,6 @@ impl World {
                 *node = Node {
                     powered,
                     record,
-                    merge,
                     own,
                     applied,
                     received,
@@ -29,6 +28,7 @@ impl World {
                     slow_ms,
                     server,
                     receiver,
+                    merge,
                     ..Node::new()
                 };
             }
@@ -47,13 +47,6 @@ impl World {
             "disk_mended" => step(node, Event::Disk(DiskSeen::Ok), now),
             "hold_applier" => node.applier_held = true,
             "free_applier" => (node.applier_held, node.applied) = (false, node.received),
-            "conflict" => (node.applier_held, node.conflict) = (true, true),
-            "no_conflict" => (node.applier_held, node.conflict, node.applied) = (false, false, node.received),
-            // The operator lets go what is extra now.
-            "merge" => {
-                let extra = node.core.as_ref().map(|core| core.view().extra()).unwrap_or_default();
-                step(node, Event::Merge(extra), now);
-            }
             "disk_full" => node.disk_full = true,
             "vip_broken" => node.vip_broken = true,
             "no_recover" => node.no_recover = true,
@@ -62,6 +55,13 @@ impl World {
             "slow" => node.slow_ms = words[1].parse().expect("a number of ms"),
             "lose_tail" => node.own -= words[1].parse::<u64>().expect("a count"),
             "add_extra" => node.own += words[1].parse::<u64>().expect("a count"),
+            "conflict" => node.conflict = true,
+            "no_conflict" => node.conflict = false,
+            // The operator lets go what is extra now.
+            "merge" => {
+                let extra = node.core.as_ref().map(|core| core.view().extra()).unwrap_or_default();
+                step(node, Event::Merge(extra), now);
+            }
             "freeze" => node.frozen = true,
             "thaw" => node.frozen = false,
             // Every process stands still, two commits under way; the kernel still takes connections.

@@ -87,7 +87,7 @@ pub struct Node {
     pub disk_full: bool,
     pub vip_broken: bool,
     pub no_recover: bool,
-    /// Its applier has stopped at a row that conflicts.
+    /// Its applier has stopped at a row that conflicts, and what it has received up to.
     pub conflict: bool,
     /// On disk: extra transactions that may flow to the leader.
     pub merge: History,
@@ -152,8 +152,8 @@ impl Node {
 
     pub fn receive(&mut self, up_to: u64) {
         self.received = self.received.max(up_to);
-        if !self.applier_held {
-            self.applied = self.received;
+        if !self.applier_held && !self.conflict {
+            self.applied = self.applied.max(self.received);
         }
     }
 
@@ -166,7 +166,7 @@ impl Node {
                     receiver_running: self.receiver,
                     receiver_connected: self.receiver && connected,
                     applier_running: !self.conflict,
-                    received: self.history_with(at, self.received),
+                    received: self.history_with(at, self.received.max(self.applied)),
                     ..ReplicaSample::default()
                 };
                 ServerSeen::Ok(Box::new(Sample {
@@ -189,6 +189,7 @@ impl Node {
         self.read_only = true;
         self.receiver = false;
         self.semi_sync = false;
+        self.received = 0;
         self.own -= std::mem::take(&mut self.waiting);
     }
 

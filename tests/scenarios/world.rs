@@ -338,6 +338,6 @@ impl World {
             echo_sent_ms: mine.map(|(_, sent, _)| sent),
             echo_version: mine.map_or(0, |(_, _, version)| version),
         };
-        step(to, Event::Beat(heard), now);
+        step(to, Event::Beat(Box::new(heard)), now);
     }
 }
