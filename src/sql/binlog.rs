@@ -54,14 +54,17 @@ fn begins_after(session: &mut Session, name: &str) -> Result<Option<History>, Sq
     Ok(text.and_then(|text| dialect.history(&text)))
 }
 
-/// Options that make the tool print exactly `wanted` from files of a server that has written it.
-pub fn only(family: Family, wanted: &History) -> Vec<String> {
+/// Options that make the tool print exactly `wanted` from files of a server whose binlogs end at `all`.
+pub fn only(family: Family, wanted: &History, all: &History) -> Vec<String> {
     match family {
         Family::MySql => vec![format!("--include-gtids={wanted}")],
         Family::MariaDb => {
             // In this product a server writes its own domain only, and domain and server_id are the same number.
             let gtid = |domain: &str, number: u64| format!("{domain}-{domain}-{number}");
-            let start: Vec<String> = wanted.firsts().map(|(domain, first)| gtid(domain, first - 1)).collect();
+            // The tool refuses to guess about a domain it is told nothing of: of the others nothing is wanted.
+            let others = all.keys().filter(|domain| wanted.last(domain).is_none());
+            let ends = others.filter_map(|domain| all.last(domain).map(|last| gtid(domain, last)));
+            let start: Vec<String> = wanted.firsts().map(|(domain, first)| gtid(domain, first - 1)).chain(ends).collect();
             let stop: Vec<String> = wanted.keys().filter_map(|domain| wanted.last(domain).map(|last| gtid(domain, last))).collect();
             vec![format!("--start-position={}", start.join(",")), format!("--stop-position={}", stop.join(","))]
         }
@@ -93,9 +96,12 @@ mod tests {
 
     #[test]
     fn options_name_what_is_wanted() {
-        assert_eq!(only(Family::MariaDb, &history("1:15-18")), ["--start-position=1-1-14", "--stop-position=1-1-18"]);
-        assert_eq!(only(Family::MariaDb, &history("1:1-3")), ["--start-position=1-1-0", "--stop-position=1-1-3"]);
-        assert_eq!(only(Family::MySql, &history(&format!("{A}:3-6"))), [format!("--include-gtids={A}:3-6")]);
+        assert_eq!(
+            only(Family::MariaDb, &history("1:15-18"), &history("1:1-18,2:1-9")),
+            ["--start-position=1-1-14,2-2-9", "--stop-position=1-1-18"]
+        );
+        assert_eq!(only(Family::MariaDb, &history("1:1-3"), &history("1:1-3")), ["--start-position=1-1-0", "--stop-position=1-1-3"]);
+        assert_eq!(only(Family::MySql, &history(&format!("{A}:3-6")), &History::default()), [format!("--include-gtids={A}:3-6")]);
     }
 
     #[test]
