@@ -13,7 +13,7 @@ use crate::core::history::History;
 use crate::core::want::Want;
 use crate::error::{Error, Result};
 use crate::sql::changes::{Changes, Keys};
-use crate::sql::{Dialect, Family, Login, Session, binlog, bounded, changes};
+use crate::sql::{Family, Login, Session, binlog, bounded, changes};
 use crate::sys::run::{self, Output};
 use crate::sys::slot::Reader;
 use crate::sys::{clock, file, timer};
@@ -140,13 +140,11 @@ fn save(path: &Path, whole: &Path, login: &Login, extra: &History) -> Result<Opt
     let (login, wanted) = (login.clone(), extra.clone());
     let listed = bounded("listing the binlog files", LIST, move || {
         let mut session = Session::open(&login)?;
-        let dialect = Dialect::of(&session);
-        let all = session.value(dialect.position())?.and_then(|text| dialect.history(&text)).unwrap_or_default();
-        Ok((session.family(), binlog::files_with(&mut session, &wanted)?, all))
+        Ok((session.family(), binlog::files_with(&mut session, &wanted)?))
     });
-    let (family, files, all) = listed.map_err(|fault| Error::failed(fault.text))?;
-    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let outcome = print(family, &binlog::only(family, extra, &all), &files, None, path).and_then(|()| counted(path, extra));
+    let (family, found) = listed.map_err(|fault| Error::failed(fault.text))?;
+    let files: Vec<String> = found.paths.iter().map(|file| file.display().to_string()).collect();
+    let outcome = print(family, &binlog::only(family, extra, &found.before), &files, None, path).and_then(|()| counted(path, extra));
     let Err(fault) = outcome else { return Ok(None) };
     // A tool that does not know the selection, or binlogs with a gap, still print everything.
     match print(family, &[], &files, None, whole) {

@@ -73,7 +73,7 @@ fn theirs(config: &Config, me: NodeIndex, known: &History, keys: &Keys) -> Resul
     });
     let (family, files, newer) = looked.map_err(|fault| Error::failed(fault.text))?;
     // The server is asked for them by name, and sends on to its newest file.
-    let first = files.first().and_then(|file| file.file_name()).map(|name| name.to_string_lossy().into_owned());
+    let first = files.paths.first().and_then(|file| file.file_name()).map(|name| name.to_string_lossy().into_owned());
     let first = first.ok_or_else(|| Error::failed("the holder's server keeps no binlog"))?;
     let mut options = vec![
         binlog::ROWS_ONLY.to_owned(),
