@@ -3,11 +3,15 @@
 
 mod quarantine;
 
+mod event;
+
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
 pub use quarantine::Quarantine;
+
+pub use event::Event;
 
 /// The history of decisions, one `Event` per line.
 pub const EVENTS: &str = "/var/lib/mmha/events.jsonl";
@@ -73,6 +77,8 @@ pub struct Status {
     /// Only while the node is quarantined.
     #[serde(default)]
     pub quarantine: Option<Quarantine>,
+    /// `null`: none is configured.
+    pub arbiter: Option<Arbiter>,
     pub warnings: Vec<String>,
 }
 
@@ -126,23 +132,24 @@ pub struct Replication {
     pub unprotected_since: Option<String>,
 }
 
-/// One line of events.jsonl, and of `mmha events --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// RFC 3339.
-    pub time: String,
-    pub epoch: u64,
-    pub from: String,
-    pub to: String,
-    pub rule: u16,
-    pub sentence: String,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArbiterLease {
+    Here,
+    /// Another node has it.
+    Taken,
+    Free,
+    Unreachable,
+    Unknown,
 }
 
-impl Event {
-    /// As `mmha events` prints it.
-    pub fn text(&self) -> String {
-        format!("{}  epoch {:<4} {:>11} → {:<11} rule {:<3} {}", self.time, self.epoch, self.from, self.to, self.rule, self.sentence)
-    }
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arbiter {
+    pub lease: ArbiterLease,
+    /// How long this node may still rely on it.
+    pub left_ms: Option<u64>,
+    /// Who else has it, or why nobody knows.
+    pub why: String,
 }
 
 impl Status {
@@ -165,6 +172,9 @@ impl Status {
         line("replication", self.replication.text());
         if let Some(quarantine) = &self.quarantine {
             line("quarantine", quarantine.text());
+        }
+        if let Some(arbiter) = &self.arbiter {
+            line("arbiter", arbiter.text());
         }
         let rule = self.rule.map_or_else(String::new, |rule| format!("rule {rule}: "));
         line("last", format!("{rule}{}", self.sentence));
@@ -251,6 +261,19 @@ impl Replication {
     }
 }
 
+impl Arbiter {
+    fn text(&self) -> String {
+        let left = self.left_ms.map_or_else(String::new, |ms| format!(", for another {}", span(ms)));
+        match self.lease {
+            ArbiterLease::Here => format!("lease is here{left}"),
+            ArbiterLease::Taken => self.why.clone(),
+            ArbiterLease::Free => "nobody has the lease".to_string(),
+            ArbiterLease::Unreachable => format!("NOT REACHABLE{left}: {}", self.why),
+            ArbiterLease::Unknown => "not asked yet".to_string(),
+        }
+    }
+}
+
 impl Thread {
     fn text(self) -> &'static str {
         match self {
@@ -314,6 +337,7 @@ pub mod tests {
                 unprotected_since: None,
             },
             quarantine: None,
+            arbiter: None,
             warnings: Vec::new(),
         }
     }

@@ -47,6 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("hmac", &["peer", "config"]),
     ("sha1", &["peer", "config"]),
     ("sha2", &["peer", "config"]),
+    ("base64", &["act"]),
 ];
 
 /// What a decision must not depend on: the core has no way to ask the world anything.

@@ -11,6 +11,8 @@
 
 #[path = "scenarios/acts.rs"]
 mod acts;
+#[path = "scenarios/arbiter.rs"]
+mod arbiter;
 #[path = "scenarios/node.rs"]
 mod node;
 #[path = "scenarios/world.rs"]

@@ -5,6 +5,8 @@
 
 #[path = "scenarios/acts.rs"]
 mod acts;
+#[path = "scenarios/arbiter.rs"]
+mod arbiter;
 #[path = "scenarios/node.rs"]
 mod node;
 #[path = "scenarios/world.rs"]
@@ -16,6 +18,8 @@ use world::World;
 const STORIES: u64 = 40;
 /// Within this much model time after the last fault has ended, one node serves.
 const SETTLED_S: u64 = 60;
+
+type Faults = &'static [(&'static str, Option<&'static str>)];
 
 /// What breaks, and what mends it.
 const FAULTS: &[(&str, Option<&str>)] = &[
@@ -32,6 +36,24 @@ const FAULTS: &[(&str, Option<&str>)] = &[
     ("cut_links", Some("mend_links")),
     ("cut_lan", Some("mend_lan")),
     ("cut_cable", Some("mend_cable")),
+];
+/// The same with an arbiter, which may be out of reach, and with cuts that only an arbiter makes survivable.
+const ARBITERS: &[(&str, Option<&str>)] = &[
+    ("power_off", Some("power_on")),
+    ("kill_server", Some("start_server")),
+    ("hang_server", Some("start_server")),
+    ("freeze", Some("thaw")),
+    ("kill_agent", Some("start_agent")),
+    ("start_agent", None),
+    ("stop", Some("start_agent")),
+    ("switchover", None),
+    ("cut_udp", Some("mend_links")),
+    ("cut_udp_from", Some("mend_links")),
+    ("cut_lan", Some("mend_lan")),
+    ("cut_cable", Some("mend_cable")),
+    ("cut_layer_2", Some("mend_links")),
+    ("arbiter down", Some("arbiter up")),
+    ("arbiter cut", Some("arbiter mend")),
 ];
 const NAMES: [&str; 2] = ["db-01", "db-02"];
 
@@ -62,13 +84,17 @@ fn act(world: &mut World, act: &str, name: &str) {
     if std::env::var_os("MMHA_TRACE").is_some() {
         println!("         {act} {name}, at rules {:?} and {:?}", world.rule(0), world.rule(1));
     }
-    world.act(act, &[name]);
+    match act.split_once(' ') {
+        Some((verb, "cut")) => world.act(verb, &["cut", name]),
+        Some((verb, what)) => world.act(verb, &[what]),
+        None => world.act(act, &[name]),
+    }
 }
 
 /// One fault at a time, each mended and followed by a moment of calm.
-fn one_by_one(world: &mut World, chance: &mut Chance) {
+fn one_by_one(world: &mut World, chance: &mut Chance, faults: Faults) {
     for _ in 0..1 + chance.below(3) {
-        let ((fault, mend), name) = (chance.one(FAULTS), chance.one(&NAMES));
+        let ((fault, mend), name) = (chance.one(faults), chance.one(&NAMES));
         act(world, fault, name);
         world.run(chance.pause());
         if let Some(mend) = mend {
@@ -79,9 +105,9 @@ fn one_by_one(world: &mut World, chance: &mut Chance) {
 }
 
 /// Faults and mends in any order.
-fn all_at_once(world: &mut World, chance: &mut Chance) {
+fn all_at_once(world: &mut World, chance: &mut Chance, faults: Faults) {
     for _ in 0..2 + chance.below(8) {
-        let ((fault, mend), name) = (chance.one(FAULTS), chance.one(&NAMES));
+        let ((fault, mend), name) = (chance.one(faults), chance.one(&NAMES));
         let what = if chance.below(3) == 0 { mend.unwrap_or(fault) } else { fault };
         act(world, what, name);
         world.run(chance.pause());
@@ -116,9 +142,8 @@ fn settle(world: &mut World) {
     world.run_until(1, "one active node after everything was healed", settled);
 }
 
-fn tell(seed: u64) {
+fn tell(seed: u64, mut world: World, faults: Faults) {
     let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let mut world = World::new();
     for name in NAMES {
         world.act("slow", &[name, ["0", "3", "30", "200"][usize::try_from(chance.below(4)).expect("small")]]);
     }
@@ -126,11 +151,14 @@ fn tell(seed: u64) {
     if seed.is_multiple_of(2) {
         world.run_until(10_000, "a first holder", |world| world.state(0) == Some("active"));
         world.run(1_000);
-        one_by_one(&mut world, &mut chance);
+        one_by_one(&mut world, &mut chance, faults);
     } else {
-        all_at_once(&mut world, &mut chance);
+        all_at_once(&mut world, &mut chance, faults);
     }
     heal(&mut world);
+    for mend in faults.iter().filter_map(|(_, mend)| *mend).filter(|mend| mend.starts_with("arbiter")) {
+        act(&mut world, mend, "");
+    }
     settle(&mut world);
     // Failback may be under way; it must come to an end.
     world.run(12_000);
@@ -138,17 +166,31 @@ fn tell(seed: u64) {
     assert_eq!(world.lost(), 0, "acknowledged rows missing");
 }
 
-#[test]
-fn every_story_ends_well() {
+fn tell_all(test: &str, told: impl Fn(u64) + std::panic::RefUnwindSafe) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("MMHA_SEED").unwrap_or(1);
     let count = number("MMHA_SEEDS").unwrap_or(if number("MMHA_SEED").is_some() { 1 } else { STORIES });
-    let failed: Vec<u64> = (first..first + count).filter(|seed| std::panic::catch_unwind(|| tell(*seed)).is_err()).collect();
-    let repeat = failed.first().map(|seed| format!("MMHA_SEED={seed} MMHA_TRACE=1 cargo test --test swarm -- --nocapture"));
+    let failed: Vec<u64> = (first..first + count).filter(|seed| std::panic::catch_unwind(|| told(*seed)).is_err()).collect();
+    let repeat = failed.first().map(|seed| format!("MMHA_SEED={seed} MMHA_TRACE=1 cargo test --test swarm {test} -- --nocapture"));
     assert!(
         failed.is_empty(),
         "{} of {count} stories end badly, seeds {failed:?}; repeat with `{}`",
         failed.len(),
         repeat.unwrap_or_default()
     );
+}
+
+#[test]
+fn every_story_ends_well() {
+    tell_all("every_story_ends_well", |seed| tell(seed, World::new(), FAULTS));
+}
+
+/// Never two writers, whatever is cut.
+#[test]
+fn every_story_with_an_arbiter_ends_well() {
+    tell_all("every_story_with_an_arbiter_ends_well", |seed| {
+        let mut world = World::new();
+        world.act("arbiter", &["on"]);
+        tell(seed, world, ARBITERS);
+    });
 }

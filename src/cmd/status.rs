@@ -98,6 +98,7 @@ fn without_service(config: &Config, me: NodeIndex, why: Unanswered) -> Status {
         mysql: Mysql { health: server(&config.mysql.socket), ..Mysql::default() },
         replication: Replication::default(),
         quarantine: None,
+        arbiter: None,
         warnings,
     }
 }

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::diagnostic::Faults;
 use super::raw::{Raw, RawVip};
 use super::reader::At;
-use super::{Config, Firewall, Heartbeat, Mysql, Node, NodeIndex, Replication, Secret, Vip, network_of, raw, timing};
+use super::{Config, Firewall, Heartbeat, Mysql, Node, NodeIndex, Replication, Secret, Vip, arbiter, network_of, raw, timing};
 use crate::error::Result;
 
 impl Config {
@@ -28,6 +28,7 @@ impl Config {
         check_lan(&raw, &faults);
         check_accounts(&raw, &faults);
         check_fence(&raw, &faults);
+        arbiter::check(&raw, &faults);
         timing::check(&raw, &faults);
         let mut read = |key: &At<std::path::PathBuf>| {
             let outcome = if key.sound { read_password(&key.value) } else { Ok(Secret::new("")) };
@@ -36,8 +37,10 @@ impl Config {
         let replication = read(&raw.replication.password_file);
         let password_file = &raw.mysql.password_file;
         let mysql = password_file.value.clone().map(|value| read(&At { value, span: password_file.span.clone(), sound: true }));
+        let password_file = raw.arbiter.as_ref().and_then(|arbiter| Some((arbiter.password_file.value.clone()?, &arbiter.password_file)));
+        let arbiter = password_file.map(|(value, key)| read(&At { value, span: key.span.clone(), sound: key.sound }));
         faults.finish()?;
-        Ok(build(path, text, raw, replication, mysql))
+        Ok(build(path, text, raw, Secrets { replication, mysql, arbiter }))
     }
 }
 
@@ -143,8 +146,15 @@ fn check_fence(raw: &Raw, faults: &Faults<'_>) {
     }
 }
 
+/// What stands in the password files.
+struct Secrets {
+    replication: Secret,
+    mysql: Option<Secret>,
+    arbiter: Option<Secret>,
+}
+
 /// Only called when nothing was wrong, so both nodes and the address exist.
-fn build(path: &Path, text: &str, raw: Raw, replication: Secret, mysql: Option<Secret>) -> Config {
+fn build(path: &Path, text: &str, raw: Raw, secrets: Secrets) -> Config {
     let node = |at: usize| {
         let node = &raw.nodes[at];
         Node {
@@ -186,7 +196,7 @@ fn build(path: &Path, text: &str, raw: Raw, replication: Secret, mysql: Option<S
             socket: raw.mysql.socket.value,
             port: port(raw.mysql.port.value),
             user: raw.mysql.user.value,
-            password: mysql,
+            password: secrets.mysql,
             service: raw.mysql.service.value,
             config_file: raw.mysql.config_file.value,
             writer: raw.mysql.writer.value,
@@ -195,7 +205,7 @@ fn build(path: &Path, text: &str, raw: Raw, replication: Secret, mysql: Option<S
         },
         replication: Replication {
             user: raw.replication.user.value,
-            password: replication,
+            password: secrets.replication,
             databases: values(raw.replication.databases),
             filter: raw.replication.filter.value,
             durability: raw.replication.durability.value,
@@ -204,6 +214,7 @@ fn build(path: &Path, text: &str, raw: Raw, replication: Secret, mysql: Option<S
             binlog_size: raw.replication.binlog_size.value,
         },
         firewall: Firewall { manage: raw.firewall.manage.value, clients: values(raw.firewall.clients), close: raw.firewall.close.value },
+        arbiter: raw.arbiter.map(|raw| arbiter::build(raw, secrets.arbiter)),
         digest: super::digest(text),
     }
 }

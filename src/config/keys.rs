@@ -1,6 +1,6 @@
 //! Every section and key mmha.toml knows, named once: the reader, its "did you mean" and the test of mmha.toml(5) use this list.
 
-pub const SECTIONS: [(&str, &[&str]); 7] = [
+pub const SECTIONS: [(&str, &[&str]); 8] = [
     ("cluster", &["name"]),
     ("node", &["name", "address", "server_id"]),
     ("vip", &["address", "interface", "preferred"]),
@@ -29,6 +29,7 @@ pub const SECTIONS: [(&str, &[&str]); 7] = [
     ("mysql", &["socket", "port", "user", "password_file", "service", "config_file", "writer", "hang", "kill_hung"]),
     ("replication", &["user", "password_file", "databases", "filter", "durability", "catch_up", "binlog_expire", "binlog_size"]),
     ("firewall", &["manage", "clients", "close"]),
+    ("arbiter", &["endpoints", "ttl", "user", "password_file"]),
 ];
 
 pub fn keys_of(section: &str) -> &'static [&'static str] {

@@ -1,5 +1,6 @@
 //! The checked configuration: every value valid, every cross-field rule of SAFETY B already enforced. Raw parsing is in `raw`.
 
+mod arbiter;
 pub mod authkeys;
 mod checked;
 mod diagnostic;
@@ -19,6 +20,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use arbiter::{Arbiter, Endpoint, fence};
 pub use load::{digest, network_of};
 
 /// Which of the two `[[node]]` entries, in file order: 0 or 1. Node numbers shown to people are this plus one.
@@ -65,6 +67,8 @@ pub struct Config {
     pub mysql: Mysql,
     pub replication: Replication,
     pub firewall: Firewall,
+    /// `None`: the two nodes decide alone.
+    pub arbiter: Option<Arbiter>,
     /// First 8 bytes of SHA-1 over the file's text: travels in heartbeats so that nodes whose files differ say so.
     pub digest: u64,
 }

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Faults;
 use super::reader::{At, Section, as_address, as_link, as_network, as_text};
-use super::{Durability, Filter, Writer, keys};
+use super::{Durability, Endpoint, Filter, Writer, keys};
 
 pub struct Raw {
     pub cluster: At<String>,
@@ -22,6 +22,7 @@ pub struct Raw {
     pub mysql: RawMysql,
     pub replication: RawReplication,
     pub firewall: RawFirewall,
+    pub arbiter: Option<RawArbiter>,
 }
 
 pub struct RawNode {
@@ -85,6 +86,13 @@ pub struct RawFirewall {
     pub close: At<bool>,
 }
 
+pub struct RawArbiter {
+    pub endpoints: At<Vec<At<Endpoint>>>,
+    pub ttl: At<Duration>,
+    pub user: At<Option<String>>,
+    pub password_file: At<Option<PathBuf>>,
+}
+
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -109,6 +117,7 @@ pub fn read(top: &Spanned<DeTable<'_>>, faults: &Faults<'_>) -> Raw {
         mysql: mysql(&single(top, "mysql", faults)),
         replication: replication(&single(top, "replication", faults)),
         firewall: firewall(&single(top, "firewall", faults)),
+        arbiter: top.contains_key("arbiter").then(|| arbiter(&single(top, "arbiter", faults))),
     }
 }
 
@@ -191,6 +200,16 @@ fn firewall(section: &Section<'_>) -> RawFirewall {
         manage: section.flag("manage", true),
         clients: section.list("clients", |value| as_network(as_text(value)?)),
         close: section.flag("close", false),
+    }
+}
+
+fn arbiter(section: &Section<'_>) -> RawArbiter {
+    RawArbiter {
+        endpoints: section.list("endpoints", |value| Endpoint::parse(as_text(value)?)),
+        // SAFETY B15.
+        ttl: section.duration("ttl", 5 * SECOND, 5 * SECOND..=HOUR),
+        user: section.optional_text("user", account),
+        password_file: section.optional_path("password_file"),
     }
 }
 

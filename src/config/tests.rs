@@ -64,6 +64,12 @@ fn everything_set() {
     check("[replication]\ndatabases = [\"my_application\"]\nfilter = \"binlog\"\ndurability = \"async\"\n", |c| c.warnings().len() == 1);
     check("[replication]\nbinlog_size = \"256M\"\n", |c| c.replication.binlog_size == 256 << 20);
     check("[firewall]\nclients = [\"192.0.2.10\", \"198.51.100.0/24\"]\nclose = true\n", |c| c.firewall.clients[1].1 == 24);
+    check("[arbiter]\nendpoints = [\"http://192.0.2.21\", \"http://etcd-2:2380/\"]\n", |c| {
+        c.arbiter.as_ref().is_some_and(|a| a.ttl.as_secs() == 5 && a.endpoints[1].port == 2380 && a.password.is_none())
+    });
+    check("[arbiter]\nendpoints = [\"http://192.0.2.21\"]\nttl = \"10s\"\nuser = \"mmha\"\npassword_file = \"/etc/mmha/x\"\n", |c| {
+        c.arbiter.as_ref().is_some_and(|a| a.password.as_ref().is_some_and(|p| p.reveal() == "s3cret"))
+    });
     let second = BASE.replace("/24\"", "/24\"\npreferred = \"DB-02.example.net\"\ninterface = \"eth0\"");
     assert_eq!(parse(&second).unwrap().vip.preferred, NodeIndex(1));
     assert!(parse(&BASE.replace("[\"192.0.2.1\"]", "[]")).unwrap().warnings()[0].contains("two writers"));
@@ -104,6 +110,14 @@ fn refused() {
     check("", "[replication]\ndatabases = [\"a\", \"mysql\"]\n", &["14:19: databases: \"mysql\" belongs to the server"]);
     check("", "[replication]\nuser = \"root\"\n", &["must be an account of its own"]);
     check("", "[firewall]\nclients = [\"192.0.2.10/24\"]\n", &["has host bits set; the network is \"192.0.2.0/24\""]);
+    check("", "[arbiter]\n", &["13:2: [arbiter] needs endpoints", "leave the section out"]);
+    check(
+        "",
+        "[arbiter]\nendpoints = [\"https://192.0.2.21:2379\"]\n",
+        &["14:14: endpoints: \"https://192.0.2.21:2379\": this program has no TLS"],
+    );
+    check("", "[arbiter]\nendpoints = [\"http://192.0.2.241\"]\n", &["14:14: endpoints: \"http://192.0.2.241:2379\" is on node \"db-01"]);
+    check("", "[arbiter]\nendpoints = [\"http://a\"]\nuser = \"mmha\"\n", &["15:8: [arbiter] user and password_file belong together"]);
     check("name = \"shop\"", "", &["1:2: [cluster] needs name"]);
     check("[cluster]\nname = \"shop\"\n", "", &["[cluster] needs name"]);
     check("192.0.2.242", "192.0.2.241", &["8:11: both nodes have the address"]);
@@ -144,6 +158,13 @@ fn timing() {
     check(
         "deadtime = \"2500ms\"\nlease = \"2s\"\n[firewall]\nmanage = false",
         "lease 2s is too long for deadtime 2500ms without the write gate",
+    );
+    check("[arbiter]\nendpoints = [\"http://a\"]\nttl = \"4s\"", "ttl \"4s\" must be between 5s and 1h");
+    check("[arbiter]\nendpoints = [\"http://a\"]\nttl = \"5500ms\"", "ttl must be whole seconds");
+    check("deadtime = \"10s\"\n[arbiter]\nendpoints = [\"http://a\"]", "ttl 5s is too short for gate 7500ms");
+    check(
+        "deadtime = \"4s\"\nlease = \"2s\"\n[firewall]\nmanage = false\n[arbiter]\nendpoints = [\"http://a\"]",
+        "ttl 5s is too short for lease and 1.3s 3300ms",
     );
     assert!(parse(&format!("{BASE}deadtime = \"3s\"\n[firewall]\nmanage = false\n")).is_ok());
 }

@@ -33,6 +33,7 @@ impl Core {
         set(Fact::EpochOk, belief.record_known && belief.store_error.is_none());
         set(Fact::EpochSaved, belief.record_known && belief.record == belief.want_record);
         set(Fact::IntentOver, belief.claims_since.is_some_and(|since| self.since(since) >= 2 * self.limits.keepalive));
+        set(Fact::ArbiterOk, self.arbiter_ok());
         set(Fact::OpStop, belief.stop);
         set(Fact::OpSwitch, belief.switch);
         set(Fact::OpForce, belief.force);
@@ -87,6 +88,8 @@ impl Core {
         let probing_ms = self.probing_ms();
         let claim = belief.vip_claim.map(|(_, at)| self.since(at));
         facts.set(Fact::VipAnswered, claim.is_some_and(|age| age < probing_ms));
+        let since_gate = claim.is_some_and(|age| age < probing_ms) && belief.vip_claim.is_some_and(|(_, at)| at >= belief.gate_ms);
+        facts.set(Fact::VipTaken, since_gate && matches!(self.state, State::Gate | State::Open));
         facts.set(Fact::VipContested, self.contested());
         let first = belief.first_probe_ms.is_some_and(|at| self.since(at) >= probing_ms);
         let last = self.since(belief.last_probe_ms) <= self.limits.keepalive;

@@ -4,10 +4,12 @@ use super::Core;
 use super::beat::Beat;
 use super::brake::Pause;
 use super::event::{
-    Address, DiskSeen, Event, FenceSeen, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen,
+    Address, ArbiterSeen, DiskSeen, Event, FenceSeen, Gate, Heard, LeaseSeen, Ms, Record, RemoteSeen, RoleOutcome, Sample, ServerSeen,
+    StoreSeen,
 };
 use super::history::History;
 use super::state::State;
+use super::want::{ArbiterOrder, Hold};
 
 /// How long an operator's `--force` counts.
 const FORCE_MS: Ms = 60_000;
@@ -46,6 +48,8 @@ pub struct Belief {
     pub ping_ms: Option<Ms>,
     pub vip_claim: Option<([u8; 6], Ms)>,
     pub contest_since: Option<Ms>,
+    /// When the present or last claim began.
+    pub gate_ms: Ms,
     pub probes: u32,
     pub first_probe_ms: Option<Ms>,
     pub last_probe_ms: Ms,
@@ -109,6 +113,10 @@ pub struct Belief {
     pub force: bool,
     pub forced_ms: Ms,
     pub stop: bool,
+    pub arbiter: Option<ArbiterSeen>,
+    /// The arbiter's lease may be believed in until then.
+    pub arbiter_until_ms: Ms,
+    pub arbiter_order: ArbiterOrder,
     /// My own stance (candidate) and the version of `say` since which it has been "me".
     pub stance_version: u64,
     /// The version of `say` since which it has been "unprotected".
@@ -133,6 +141,7 @@ impl Belief {
             ping_ms: None,
             vip_claim: None,
             contest_since: None,
+            gate_ms: now,
             probes: 0,
             first_probe_ms: None,
             last_probe_ms: 0,
@@ -179,6 +188,9 @@ impl Belief {
             force: false,
             forced_ms: 0,
             stop: false,
+            arbiter: None,
+            arbiter_until_ms: 0,
+            arbiter_order: ArbiterOrder { hold: Hold::Keep, turn: 0, epoch: 0 },
             stance_version: u64::MAX,
             unprotected_version: u64::MAX,
         }
@@ -195,26 +207,6 @@ impl Belief {
 }
 
 impl Core {
-    /// Letting go without a handover of a server that hangs, or that holds commits whose acknowledgement cannot come: ending their
-    /// sessions would commit them here alone. Crash recovery drops them instead, and the tail is fetched from the survivor.
-    pub(super) fn must_kill_server(&self) -> bool {
-        let hung = matches!(self.belief.server, Some(ServerSeen::Hung));
-        // Of a server that died since, nothing waits any more, and the one that comes back is well.
-        let answers = matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Refuses(_)));
-        let waiting = answers && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on && s.semi_sync_waiting > 0);
-        // What waited when I fell asleep may wait still, and if I slept long enough, for a peer that has taken over meanwhile.
-        let slept = self.belief.woke.is_some_and(|gap| gap >= self.limits.deadtime);
-        let asleep = slept && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on);
-        // A peer that claims hears nothing of me, though the last echo is not old yet; one that leads receives from me no more.
-        let taken = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.claims || peer.beat.state.holds());
-        self.limits.kill_hung && !self.belief.stop && (hung || asleep || waiting && (!self.peer_echo() || self.peer_late() || taken))
-    }
-
-    pub(super) fn must_kill_unclosed(&self) -> bool {
-        let alive = !matches!(self.belief.server, Some(ServerSeen::Dead) | None);
-        self.limits.kill_hung && !self.belief.stop && alive && !self.read_only()
-    }
-
     pub(super) fn note(&mut self, event: Event, now: Ms) {
         self.belief.now = now.max(self.belief.now);
         let now = self.belief.now;
@@ -238,6 +230,7 @@ impl Core {
             Event::Disk(DiskSeen::Failed(text)) => self.belief.disk_error = Some(text),
             Event::Fence(seen) => self.belief.fence = Some(seen),
             Event::Store(seen) => self.note_store(seen),
+            Event::Arbiter { turn, seen } => self.note_arbiter(turn, seen),
             Event::Switch { force } => {
                 self.belief.switch = self.state == State::Active;
                 self.belief.force = force && self.state != State::Active;

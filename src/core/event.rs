@@ -36,6 +36,11 @@ pub enum Event {
     },
     Remote(RemoteSeen),
     Store(StoreSeen),
+    /// `turn`: of the order that it answers.
+    Arbiter {
+        turn: u64,
+        seen: ArbiterSeen,
+    },
     /// The operator wants the VIP on the peer.
     Switch {
         force: bool,
@@ -185,6 +190,18 @@ pub enum StoreSeen {
     /// Read at start, or written and synced since.
     Saved(Record),
     Failed(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArbiterSeen {
+    /// The lease is this node's, and may be believed in until then.
+    Mine { until_ms: Ms },
+    /// Nobody has the lease.
+    Free,
+    /// Another node has it.
+    Taken { by: String },
+    /// No endpoint has given a usable answer: why.
+    Unreachable(String),
 }
 
 /// What must survive a crash: /var/lib/mmha/epoch.

@@ -46,6 +46,7 @@ facts! {
     Adoptable "lease.adoptable",        // at start: my own lease from before still runs
     VipAnswered "vip.answered",         // another MAC answered or announced for the VIP lately
     VipContested "vip.contested",       // ... while I hold it, and it is I who should yield
+    VipTaken "vip.taken",               // answered for since the peer let it go: by a stranger
     VipQuiet "vip.quiet",               // enough probes, none answered, the last one just now
     RemoteClear "remote.clear",         // the peer's server does not answer, or was closed by me, or the peer was fenced
     FenceOk "fence.ok",                 // the fencing command said that the peer is off (or none is configured)
@@ -65,6 +66,7 @@ facts! {
     EpochOk "epoch.ok",                 // the epoch file was read and can be written
     EpochSaved "epoch.saved",           // what this state needs on disk is there
     IntentOver "intent.over",           // my claim by silence has been announced for two keepalives
+    ArbiterOk "arbiter.ok",             // no arbiter, or its lease proves that the peer cannot claim, or (while I hold) a fresh echo does
     OpStop "op.stop",
     OpSwitch "op.switch",
     OpForce "op.force",

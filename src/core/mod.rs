@@ -1,6 +1,7 @@
 //! The pure decision core: what we believe (`belief`), the named booleans it amounts to (`assess`), the table (`rules`) and
 //! what must hold in each state (`wants`). No sockets, files, clocks, logs, threads, SQL or randomness; it cannot fail.
 
+mod arbiter;
 mod assess;
 pub mod beat;
 mod belief;
@@ -61,6 +62,8 @@ pub struct Limits {
     pub flap_count: usize,
     pub flap_window: Ms,
     pub config_digest: u64,
+    /// How long the arbiter's lease lasts; `None`: there is no arbiter.
+    pub arbiter_ttl: Option<Ms>,
 }
 
 /// One firing of a rule that changed the state or the reason for staying.
@@ -91,6 +94,8 @@ pub struct Core {
 
 /// More steps than this within one instant would mean that the table runs in a circle.
 const MAX_STEPS: usize = 8;
+/// For so long `status` remembers who else claimed the address.
+const STRANGER_MS: Ms = 60_000;
 
 impl Core {
     pub fn new(id: Identity, limits: Limits, now: Ms) -> Core {
@@ -147,7 +152,9 @@ impl Core {
             (true, false) => (100, 20),
             (false, _) => (200, 10),
         };
-        self.belief.now + (self.limits.deadtime / part).clamp(2, most)
+        let next = self.belief.now + (self.limits.deadtime / part).clamp(2, most);
+        let limit = self.want().hold_until_ms;
+        if limit > self.belief.now { next.min(limit) } else { next }
     }
 
     pub fn want(&self) -> &Want {
@@ -198,6 +205,8 @@ impl Core {
             // It answers and cannot be closed, for instance because its commits wait for room on a full disk: while it is open the peer may
             // not take over, and nobody serves.
             State::Failed if from == State::Release => self.belief.kill_server |= self.must_kill_unclosed(),
+            // An agent that was killed instead of thawed finds the same server.
+            State::Standby if from == State::Boot => self.belief.kill_server = self.limits.kill_hung && self.hopeless(),
             State::Standby | State::Isolated => self.belief.kill_server = false,
             _ => {}
         }
@@ -233,7 +242,10 @@ impl Core {
         match to {
             State::Fence => belief.by_request = belief.switch || belief.peer.as_ref().is_some_and(|peer| peer.beat.asks),
             State::Standby | State::Failed | State::Isolated | State::Boot => belief.by_request = false,
-            State::Gate => belief.claim_epoch(self.id.number),
+            State::Gate => {
+                belief.gate_ms = belief.now;
+                belief.claim_epoch(self.id.number);
+            }
             State::Open => {
                 belief.synced = false;
                 belief.by_silence = !belief.consented;
@@ -315,6 +327,20 @@ impl View<'_> {
     /// Own transactions that the leader lacks.
     pub fn extra(&self) -> History {
         self.core.raw_extra()
+    }
+    /// What the arbiter's thread last found out; `None`: nothing yet, or there is no arbiter.
+    pub fn arbiter(&self) -> Option<&event::ArbiterSeen> {
+        self.core.belief.arbiter.as_ref()
+    }
+    /// How long this node may still believe in the arbiter's lease.
+    pub fn arbiter_left_ms(&self) -> Option<Ms> {
+        self.core.belief.arbiter_until_ms.checked_sub(self.core.belief.now).filter(|left| *left > 0)
+    }
+    /// Who else said lately that it has the address, while I hold it.
+    pub fn stranger(&self) -> Option<String> {
+        let belief = &self.core.belief;
+        let (mac, _) = belief.vip_claim.filter(|(_, at)| *at > belief.era_ms && self.core.since(*at) < STRANGER_MS)?;
+        self.holds().then(|| sentence::mac_text(mac))
     }
     pub fn ping_ok(&self) -> bool {
         self.core.ping_answers()

@@ -27,7 +27,8 @@ impl Core {
             ("{risk}", self.risk()),
         ];
         let text = pairs.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
-        text.replace("{remote}", &self.remote_why()).replace("{fence}", &self.fence_why())
+        let text = text.replace("{remote}", &self.remote_why()).replace("{fence}", &self.fence_why());
+        text.replace("{arbiter}", &self.arbiter_why())
     }
 
     /// What is wrong on this node.
@@ -106,6 +107,6 @@ fn transactions(history: &History) -> String {
     }
 }
 
-fn mac_text(mac: [u8; 6]) -> String {
+pub(super) fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }

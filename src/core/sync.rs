@@ -1,7 +1,7 @@
 //! Whether the other node has what was acknowledged here, and whether I have what was acknowledged there. Only bookkeeping.
 
 use super::Core;
-use super::event::{Ms, Sample};
+use super::event::{Ms, Sample, ServerSeen};
 use super::state::State;
 
 /// A receiver that says it is connected and brings nothing for so long, while the writer is ahead, is none.
@@ -114,5 +114,30 @@ impl Core {
         let sampled = self.belief.sample.as_ref().is_some_and(|s| s.semi_sync_on && s.semi_sync_active);
         let protected = self.state != State::Active || (self.belief.semi_sync && sampled);
         self.belief.unprotected_since = if protected { None } else { self.belief.unprotected_since.or(Some(self.belief.now)) };
+    }
+
+    /// Letting go without a handover of a server that hangs, or that holds commits whose acknowledgement cannot come: ending their
+    /// sessions would commit them here alone. Crash recovery drops them instead, and the tail is fetched from the survivor.
+    pub(super) fn must_kill_server(&self) -> bool {
+        let hung = matches!(self.belief.server, Some(ServerSeen::Hung));
+        // What waited when I fell asleep may wait still, and if I slept long enough, for a peer that has taken over meanwhile.
+        let slept = self.belief.woke.is_some_and(|gap| gap >= self.limits.deadtime);
+        let asleep = slept && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on);
+        self.limits.kill_hung && !self.belief.stop && (hung || asleep || self.hopeless())
+    }
+
+    /// Commits wait here for an acknowledgement that cannot come.
+    pub(super) fn hopeless(&self) -> bool {
+        // Of a server that died since, nothing waits any more, and the one that comes back is well.
+        let answers = matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Refuses(_)));
+        let waiting = answers && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on && s.semi_sync_waiting > 0);
+        // A peer that claims hears nothing of me, though the last echo is not old yet; one that leads receives from me no more.
+        let taken = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.claims || peer.beat.state.holds());
+        waiting && (!self.peer_echo() || self.peer_late() || taken)
+    }
+
+    pub(super) fn must_kill_unclosed(&self) -> bool {
+        let alive = !matches!(self.belief.server, Some(ServerSeen::Dead) | None);
+        self.limits.kill_hung && !self.belief.stop && alive && !self.read_only()
     }
 }

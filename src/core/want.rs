@@ -1,7 +1,7 @@
 //! What must hold now. Level-triggered: actuators compare it with what is and act on the difference, so repeating it is safe.
 
 use super::beat::Beat;
-use super::event::Record;
+use super::event::{Ms, Record};
 use super::history::History;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,16 @@ pub enum Remote {
     Fence,
 }
 
+/// The arbiter's lease: have it, give it back, or (`Keep`) renew what there is and take nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArbiterOrder {
+    pub hold: Hold,
+    /// Grows whenever the lease is wanted again after it was to be given back: what was seen before does not count.
+    pub turn: u64,
+    /// Written beside this node's name, for people.
+    pub epoch: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Want {
     /// Grows with every change of state: outcomes of older orders do not count.
@@ -65,6 +75,9 @@ pub struct Want {
     pub extra: History,
     /// What of them may flow to the leader, to be on disk; `None` until it has been read from there.
     pub merge: Option<History>,
+    pub arbiter: ArbiterOrder,
+    /// Neither lease is renewed after this instant, whatever has become of the thread that would say so. `Ms::MAX`: no such limit.
+    pub hold_until_ms: Ms,
     pub say: Beat,
     /// The process may end.
     pub exit: bool,

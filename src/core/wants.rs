@@ -33,6 +33,8 @@ impl Core {
             remote: self.remote(facts),
             fence: self.fence(facts),
             watch: self.watch(),
+            arbiter: self.arbiter_order(facts),
+            hold_until_ms: self.hold_until(),
             save: self.belief.record_known.then_some(self.belief.want_record),
             extra: if self.state == State::Quarantined { self.raw_extra() } else { History::default() },
             merge: self.belief.merge.clone(),
@@ -122,8 +124,9 @@ impl Core {
 
     pub(super) fn probe(&self) -> bool {
         match self.state {
-            State::Standby | State::Gate => self.peer_late(),
-            State::Open => self.belief.by_silence,
+            State::Standby => self.peer_late(),
+            // By consent too: the peer has let go, and whoever answers now is a stranger.
+            State::Gate | State::Open => true,
             _ => false,
         }
     }
@@ -141,7 +144,7 @@ impl Core {
     /// and do not hear each other, node 2 waits, so that they do not switch each other off.
     fn fence(&self, facts: Facts) -> bool {
         let missing = [Fact::PeerHeard, Fact::Cut, Fact::Paused, Fact::FenceOk].iter().any(|fact| facts.has(*fact));
-        let proof = [Fact::VipQuiet, Fact::EpochOk, Fact::LinkUp].iter().all(|fact| facts.has(*fact));
+        let proof = [Fact::VipQuiet, Fact::EpochOk, Fact::LinkUp, Fact::ArbiterOk].iter().all(|fact| facts.has(*fact));
         let held = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds());
         let first = held || self.id.number == 1 || self.since(self.entered_ms) >= self.limits.deadtime;
         self.state == State::Gate && !missing && proof && facts.has(Fact::Applied) && first
@@ -242,7 +245,7 @@ impl Core {
 }
 
 /// The lease of an earlier run may still be adopted.
-fn may_adopt(facts: Facts) -> bool {
+pub(super) fn may_adopt(facts: Facts) -> bool {
     let has = |fact| facts.has(fact);
     !has(Fact::Settled) || (has(Fact::Adoptable) && has(Fact::MayStart) && has(Fact::DbRw) && !has(Fact::PeerHolds))
 }

@@ -7,7 +7,7 @@ use crate::act::{quarantine, role};
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
 use crate::core::event::{Ms, Record};
-use crate::core::want::{Hold, Remote, Want};
+use crate::core::want::{ArbiterOrder, Hold, Remote, Want};
 use crate::daemon::guard::Guarded;
 use crate::daemon::link;
 use crate::probe::lan::{Lan, LanCommand};
@@ -24,6 +24,8 @@ pub struct Actors {
     pub store: Writer<Option<Record>>,
     pub quarantine: Writer<quarantine::Order>,
     pub guard: Writer<Guarded>,
+    /// `None`: there is no arbiter.
+    pub arbiter: Option<Writer<ArbiterOrder>>,
     pub lan: Lan,
     pub keys: Arc<Authkeys>,
     pub server: Held,
@@ -45,7 +47,7 @@ impl Actors {
             vip: want.vip,
             gate: want.gate,
             say: want.say.clone(),
-            blessed_until_ms: now + self.blessing_ms,
+            blessed_until_ms: (now + self.blessing_ms).min(want.hold_until_ms),
             keys: Arc::clone(&self.keys),
         };
         match changed(|last, want| last.order != want.order || last.vip != want.vip || last.say != want.say) {
@@ -69,6 +71,11 @@ impl Actors {
         }
         if changed(|last, want| last.extra != want.extra || last.merge != want.merge) {
             self.quarantine.put(quarantine::Order::of(want));
+        }
+        if let Some(arbiter) = &self.arbiter
+            && changed(|last, want| last.arbiter != want.arbiter)
+        {
+            arbiter.put(want.arbiter);
         }
         self.tell_lan(last.as_ref(), want);
         self.last = Some(want.clone());

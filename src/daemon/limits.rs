@@ -40,6 +40,7 @@ pub fn limits(config: &Config) -> Limits {
         flap_count: usize::try_from(heartbeat.flap_count).unwrap_or(0),
         flap_window: millis(heartbeat.flap_window),
         config_digest: config.digest,
+        arbiter_ttl: config.arbiter.as_ref().map(|arbiter| millis(arbiter.ttl)),
     }
 }
 

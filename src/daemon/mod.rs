@@ -7,6 +7,7 @@ pub mod limits;
 pub mod link;
 mod start;
 mod status;
+mod threads;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};

@@ -4,12 +4,13 @@ use std::net::Ipv4Addr;
 
 use crate::act::quarantine::Kept;
 use crate::config::{Config, NodeIndex};
-use crate::core::event::{self, Address, Ms, ServerSeen};
+use crate::core::event::{self, Address, ArbiterSeen, Ms, ServerSeen};
 use crate::core::fact::Fact;
 use crate::core::state::State;
 use crate::core::{Core, View};
+use crate::daemon::limits;
 use crate::daemon::link::Statistics;
-use crate::report::{Agent, Gate, Health, Link, Mysql, Peer, Quarantine, Replication, Status, Thread, Vip};
+use crate::report::{Agent, Arbiter, ArbiterLease, Gate, Health, Link, Mysql, Peer, Quarantine, Replication, Status, Thread, Vip};
 use crate::sys::clock;
 
 /// What is known outside the core.
@@ -47,6 +48,7 @@ pub fn picture(core: &Core, around: &Around<'_>) -> Status {
         mysql: mysql_part(&view, around),
         replication: replication_part(&view, around),
         quarantine: (core.state() == State::Quarantined).then(|| quarantine_part(&view, around)),
+        arbiter: around.config.arbiter.as_ref().map(|_| arbiter(&view)),
         warnings: warnings(core, around),
     }
 }
@@ -127,6 +129,29 @@ fn replication_part(view: &View<'_>, around: &Around<'_>) -> Replication {
     }
 }
 
+fn arbiter(view: &View<'_>) -> Arbiter {
+    let (lease, why) = match view.arbiter() {
+        None => (ArbiterLease::Unknown, String::new()),
+        Some(ArbiterSeen::Mine { .. }) => (ArbiterLease::Here, String::new()),
+        Some(ArbiterSeen::Free) => (ArbiterLease::Free, String::new()),
+        Some(ArbiterSeen::Taken { by }) => (ArbiterLease::Taken, format!("{by} has the lease")),
+        Some(ArbiterSeen::Unreachable(why)) => (ArbiterLease::Unreachable, why.clone()),
+    };
+    Arbiter { lease, left_ms: view.arbiter_left_ms(), why }
+}
+
+/// What an arbiter that cannot be relied on means for this pair now.
+fn arbiter_warning(view: &View<'_>, around: &Around<'_>, peer: &str) -> Option<String> {
+    around.config.arbiter.as_ref()?;
+    let vip = around.config.vip.address;
+    let seen = view.arbiter()?;
+    match (view.holds(), seen) {
+        (true, ArbiterSeen::Mine { .. }) | (false, ArbiterSeen::Free | ArbiterSeen::Taken { .. } | ArbiterSeen::Mine { .. }) => None,
+        (true, _) => Some(format!("without the arbiter's lease this node lets go of {vip} as soon as it no longer hears {peer}")),
+        (false, _) => Some(format!("without the arbiter this node does not take over {vip} when {peer} falls silent")),
+    }
+}
+
 fn warnings(core: &Core, around: &Around<'_>) -> Vec<String> {
     let (view, peer) = (core.view(), &around.config.node(around.me.other()).name);
     let mut warnings: Vec<String> = around.config.warnings();
@@ -146,12 +171,25 @@ fn warnings(core: &Core, around: &Around<'_>) -> Vec<String> {
         format!("{peer} runs with another mmha.toml: make them the same"),
     );
     warn(view.unprotected_ms().is_some_and(|ms| ms > 3_000), "unprotected: acknowledged writes exist on this node only".to_owned());
+    for link in peer_part(&view, around, peer).links.iter().filter(|_| heard && around.links.len() > 1) {
+        let dead = link.heard_ms.is_none_or(|ms| ms > limits::millis(around.config.heartbeat.deadtime));
+        warn(dead, format!("the link {} - {} is dead: no heartbeat of {peer} arrives on it", link.local, link.remote));
+    }
+    if let Some(mac) = view.stranger() {
+        warn(true, format!("another host, {mac}, has announced {} too: find it and remove the address there", around.config.vip.address));
+    }
     warn(!view.ping_ok() && !around.config.heartbeat.ping.is_empty(), "no ping target answers".to_owned());
     warn(view.has(Fact::Paused), format!("paused for {} min more: nothing moves by itself; `mmha resume` ends that", view.pause_minutes()));
     warn(
         view.has(Fact::Flapping),
         "the address has left this node too often lately: it moves only for a dead server; `mmha resume` releases this brake".to_owned(),
     );
+    if let Some(text) = arbiter_warning(&view, around, peer) {
+        warn(true, text);
+    }
+    if let Some(ServerSeen::Refuses(text)) = view.server() {
+        warn(true, format!("the server refuses to work: {text}"));
+    }
     let replica = view.sample().and_then(|sample| sample.replica.as_ref());
     warn(
         replica.is_some_and(|replica| !replica.error.is_empty()),

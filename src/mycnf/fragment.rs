@@ -267,6 +267,7 @@ pub(crate) mod tests {
                 binlog_size: 100 << 20,
             },
             firewall: Firewall { manage: true, clients: vec![], close: false },
+            arbiter: None,
             digest: 0,
         }
     }

@@ -36,6 +36,8 @@ const AT_ONCE: usize = 64;
 const REPEAT_AFTER: Duration = Duration::from_millis(5);
 /// Commands come on changes of state only; more than these waiting means that the thread is gone.
 const COMMANDS: usize = 64;
+/// A holder whose address somebody else claims announces it again, but no more often than this.
+const DEFEND_SPACING: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub struct LanConfig {
@@ -115,6 +117,7 @@ pub fn spawn(config: LanConfig, report: impl Fn(LanEvent) + Send + 'static) -> i
         own_macs: Vec::new(),
         probing: None,
         announcing: None,
+        defended: Duration::ZERO,
     };
     std::thread::Builder::new().name("lan".into()).spawn(move || watcher.run(&inbox, &woken))?;
     Ok(Lan { commands, wake })
@@ -146,6 +149,7 @@ struct Watcher<R> {
     announcing: Option<Announcing>,
     claims: Limiter,
     probes: Limiter,
+    defended: Duration,
 }
 
 impl<R: Fn(LanEvent)> Watcher<R> {
@@ -250,6 +254,10 @@ impl<R: Fn(LanEvent)> Watcher<R> {
                 continue;
             }
             let mac = packet.sender_mac;
+            if packet.claims(self.config.vip) && self.announcing.is_some() && now >= self.defended + DEFEND_SPACING {
+                self.defended = now;
+                self.announcing = Some(Announcing::from(now)); // or clients go on believing the other one
+            }
             if packet.claims(self.config.vip) && self.claims.passes(mac, now) {
                 (self.report)(LanEvent::VipClaimed { mac });
             }

@@ -4,6 +4,7 @@ pub mod arp;
 pub mod clock;
 pub mod disk;
 pub mod file;
+pub mod http;
 pub mod icmp;
 pub mod log;
 pub mod netlink;

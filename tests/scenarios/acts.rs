@@ -31,6 +31,7 @@ impl World {
                     merge,
                     ..Node::new()
                 };
+                self.arbiter.iter_mut().for_each(|arbiter| arbiter.boot(at, true));
             }
             // Nothing starts on a box without power, and one that runs is not switched on.
             "start_server" | "hang_server" | "start_agent" | "freeze" if !node.powered => {}
@@ -62,6 +63,8 @@ impl World {
                 let extra = node.core.as_ref().map(|core| core.view().extra()).unwrap_or_default();
                 step(node, Event::Merge(extra), now);
             }
+            "stranger_answers" => node.stranger = true,
+            "stranger_gone" => node.stranger = false,
             "freeze" => node.frozen = true,
             "thaw" => node.frozen = false,
             // Every process stands still, two commits under way; the kernel still takes connections.
@@ -81,9 +84,10 @@ impl World {
             "cut_udp" => self.udp = [false; 2],
             "cut_udp_from" => self.udp[at] = false,
             "mute" => self.mute[at] = true,
-            "unmute" => self.mute = [false; 2],
             "cut_links" => (self.udp, self.tcp) = ([false; 2], false),
-            "mend_links" => (self.udp, self.tcp) = ([true; 2], true),
+            "cut_layer_2" => (self.udp, self.tcp, self.arp) = ([false; 2], false, false),
+            "mend_links" => (self.udp, self.tcp, self.arp, self.mute) = ([true; 2], true, true, [false; 2]),
+            "arbiter" => self.arbiter_act(words),
             other => panic!("no act {other}"),
         }
     }

@@ -1,8 +1,8 @@
 //! One box of the modelled world: kernel leases, a gate, a server, an epoch file, and what its actuators do with a `Want`.
 
-use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, ReplicaSample, RoleOutcome, Sample, ServerSeen};
+use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, RemoteSeen, ReplicaSample, RoleOutcome, Sample, ServerSeen};
 use mmha::core::history::History;
-use mmha::core::want::{Hold, Receiver, Want, Writes};
+use mmha::core::want::{Hold, Receiver, Remote, Want, Writes};
 use mmha::core::{Core, Limits};
 
 pub const LEASE_MS: u64 = 1_000;
@@ -30,6 +30,7 @@ pub fn limits() -> Limits {
         flap_count: 3,
         flap_window: 600_000,
         config_digest: 7,
+        arbiter_ttl: None,
     }
 }
 
@@ -85,6 +86,8 @@ pub struct Node {
     pub revive_ms: Option<u64>,
     pub killed: bool,
     pub disk_full: bool,
+    /// A third host answers its probes for the address.
+    pub stranger: bool,
     pub vip_broken: bool,
     pub no_recover: bool,
     /// Its applier has stopped at a row that conflicts, and what it has received up to.
@@ -132,6 +135,7 @@ impl Node {
             revive_ms: None,
             killed: false,
             disk_full: false,
+            stranger: false,
             vip_broken: false,
             no_recover: false,
             conflict: false,
@@ -181,6 +185,23 @@ impl Node {
                     truncates: true,
                 }))
             }
+        }
+    }
+
+    /// What the peer's look at this server, or its attempt to close it, comes to: whether it answers, its kernel does, and closing works.
+    pub fn seen_from_afar(&mut self, at: usize, wanted: Remote, (answers, connects, closes): (bool, bool, bool)) -> RemoteSeen {
+        let mute = connects && self.server == Server::Hung;
+        match (answers, wanted) {
+            (false, Remote::Fence) if mute => RemoteSeen::Mute,
+            (false, _) if mute => RemoteSeen::Up,
+            (false, _) => RemoteSeen::Down,
+            (true, Remote::Fence) if closes => {
+                self.read_only = true;
+                self.waiting = 0;
+                RemoteSeen::Fenced(self.history(at))
+            }
+            (true, Remote::Fence) => RemoteSeen::Down,
+            (true, _) => RemoteSeen::Up,
         }
     }
 

@@ -2,10 +2,11 @@
 //! One tick is one millisecond. It checks safety at every tick; it models no packet loss and no clock drift.
 
 use mmha::core::beat::Beat;
-use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, RemoteSeen, StoreSeen};
+use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, StoreSeen};
 use mmha::core::want::{Remote, Want};
-use mmha::core::{Core, Identity};
+use mmha::core::{Core, Identity, Limits};
 
+use crate::arbiter;
 use crate::node::{LEASE_MS, Node, Server, limits, step};
 
 pub struct World {
@@ -15,6 +16,8 @@ pub struct World {
     pub tcp: bool,
     /// Nothing that this node sends arrives anywhere; what is sent to it does.
     pub mute: [bool; 2],
+    pub arp: bool,
+    pub arbiter: Option<arbiter::Arbiter>,
     pub gate_works: bool,
     pub fence_works: bool,
     /// Commits wait for the peer's acknowledgement where semi-sync is on.
@@ -32,6 +35,8 @@ impl World {
             udp: [true; 2],
             tcp: true,
             mute: [false; 2],
+            arp: true,
+            arbiter: None,
             gate_works: true,
             fence_works: true,
             commits_wait: true,
@@ -52,7 +57,8 @@ impl World {
             preferred: at == 0,
         };
         let node = &mut self.nodes[at];
-        let mut core = Core::new(id, limits(), self.now);
+        let limits = Limits { arbiter_ttl: self.arbiter.as_ref().map(|_| arbiter::TTL_MS), ..limits() };
+        let mut core = Core::new(id, limits, self.now);
         core.step(Event::Store(StoreSeen::Saved(node.record)), self.now);
         core.step(Event::Merge(node.merge.clone()), self.now);
         core.step(Event::Link { carrier: node.carrier }, self.now);
@@ -66,6 +72,7 @@ impl World {
         node.done_order = 0;
         node.turn_ms = self.now;
         (node.linked, node.to_save, node.ordered, node.killed) = (None, None, (0, 0), false);
+        self.arbiter.iter_mut().for_each(|arbiter| arbiter.boot(at, false));
     }
 
     pub fn state(&self, at: usize) -> Option<&'static str> {
@@ -223,6 +230,7 @@ impl World {
             None => return,
         };
         self.obey(at, &want);
+        self.ask_arbiter(at, want.arbiter);
         if want.exit {
             self.nodes[at].core = None;
         }
@@ -232,9 +240,9 @@ impl World {
         let (now, peer_vip) = (self.now, self.nodes[1 - at].vip_until);
         let reach = self.lan_up();
         let peer_up = self.nodes[1 - at].powered && self.nodes[1 - at].server == Server::Up && self.nodes[1 - at].carrier;
+        let (connects, mute, arp) = (self.connects(), self.mute, self.arp);
         // A connection outlives a server that stands still.
         let peer_there = peer_up || self.nodes[1 - at].server == Server::Hung;
-        let (connects, mute) = (self.connects(), self.mute);
         let node = &mut self.nodes[at];
         let (carrier, ping) = (node.carrier, node.ping);
         if node.linked.is_none_or(|(told, at)| told != carrier || now >= at + 250) {
@@ -254,7 +262,7 @@ impl World {
         }
         if want.probe && carrier && now >= node.probed_ms + 50 {
             node.probed_ms = now;
-            let event = if reach && mute == [false; 2] && peer_vip > now {
+            let event = if node.stranger || reach && arp && mute == [false; 2] && peer_vip > now {
                 Event::VipClaimed { mac: [2, 0, 0, 0, 0, 9] }
             } else {
                 Event::ProbeSent
@@ -268,19 +276,8 @@ impl World {
     }
 
     fn remote(&mut self, at: usize, want: &Want, reachable: bool) {
-        let mute = self.connects() && self.nodes[1 - at].server == Server::Hung;
-        let seen = match (reachable, want.remote) {
-            (false, Remote::Fence) if mute => RemoteSeen::Mute,
-            (false, _) if mute => RemoteSeen::Up,
-            (false, _) => RemoteSeen::Down,
-            (true, Remote::Fence) if self.fence_works => {
-                self.nodes[1 - at].read_only = true;
-                self.nodes[1 - at].waiting = 0;
-                RemoteSeen::Fenced(self.nodes[1 - at].history(1 - at))
-            }
-            (true, Remote::Fence) => RemoteSeen::Down,
-            (true, _) => RemoteSeen::Up,
-        };
+        let (connects, works) = (self.connects(), self.fence_works);
+        let seen = self.nodes[1 - at].seen_from_afar(1 - at, want.remote, (reachable, connects, works));
         step(&mut self.nodes[at], Event::Remote(seen), self.now);
     }
 

@@ -2,6 +2,7 @@
 //! only; the one thing it sends besides questions is an ARP probe, which claims nothing.
 
 mod agent;
+mod arbiter;
 mod lan;
 mod peer;
 mod server;
@@ -105,6 +106,7 @@ fn look(config: &Config, me: NodeIndex, service: &Result<Status>) -> Findings {
     lan::check(config, me, status, &mut findings);
     let family = server::check(config, me, status, &mut findings);
     peer::check(config, me, family, &mut findings);
+    arbiter::check(config, &mut findings);
     agent::check(config, service, &mut findings);
     findings
 }

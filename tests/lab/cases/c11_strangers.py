@@ -12,7 +12,7 @@ from mmhalab.sh import ensure, sh, wait_for
 CROSSOVER = ("198.51.100.1", "198.51.100.2")
 
 
-def with_second_link(lab):
+def _with_second_link(lab):
     """The running pair gets a crossover cable and is told of it."""
     lab.pair()
     net.crossover(CROSSOVER)
@@ -30,7 +30,7 @@ def second_link_keeps_them_together(lab):
     """With a second link: no frame passes between the nodes on the LAN, while both reach the gateway. Without that link both would serve;
     with it nothing moves, status shows the dead link, and writes go on after the copy was given up. Then both links are cut: a takeover
     like any other."""
-    with_second_link(lab)
+    _with_second_link(lab)
     first, _ = lab.boxes
     try:
         def seen(_wall):
@@ -41,7 +41,7 @@ def second_link_keeps_them_together(lab):
             first.wait_warning("192.0.2.241 - 192.0.2.242 is dead")
 
         between = [f"iifname {a} oifname {b}" for a, b in ((HOLDER, STANDBY), (STANDBY, HOLDER))]
-        one = stays(lab, lambda: net.drop(between), lab.heal, seen)
+        one = stays(lab, lambda: net.drop(between), lab.heal, seen, write_bound=8)
 
         def cut(box):
             net.set_cable(box.name, "down")
@@ -94,8 +94,7 @@ def stranger_appears_while_serving(lab):
     first, _ = lab.pair()
     with Measure(lab) as load:
         with Stranger() as stranger:
-            sh(["nsenter", f"--net={net.netns('stranger')}", "ping", "-c", "1", "-W", "1", net.GATEWAY])
-            net.in_ns("stranger", ["arping", "-U", "-c", "2", "-I", "eth0", net.VIP])
+            net.in_ns("stranger", ["chroot", first.root, "arping", "-U", "-c", "2", "-I", "eth0", net.VIP]).check()
             said = first.wait_warning(stranger.mac)
         gone = time.monotonic()
         load.wait_served_by(HOLDER, gone, 20)

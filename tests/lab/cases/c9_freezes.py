@@ -88,8 +88,8 @@ def rules_stand(box):
 
 
 def rules_flushed_by_somebody_else(lab):
-    """Somebody flushes all nftables rules of the holder, then all iptables rules: each time ours are put back within 15 s, the log says who
-    was at fault, the address stays, and a frozen agent's gate works afterwards as before."""
+    """Somebody flushes all nftables rules of the holder, then all iptables rules: each time ours are put back within 15 s, the log says so,
+    and the address stays."""
     first, _ = lab.pair()
     took = []
     with Measure(lab) as load:

@@ -53,6 +53,7 @@ class Lab:
         self.cgroups = Path(sandbox.CGROUPS) / f"mmha-lab-{self.id}"
         self.flavor = None
         self.figures = {}  # what happened: (outage in seconds, the figure to reach)
+        self.arbiter = None  # an etcd on the LAN, for as long as the boxes live
         self.serving = False  # a bootstrapped pair in its steady state that the next case may use
 
     def __enter__(self):
@@ -111,6 +112,9 @@ class Lab:
         """Throw the boxes away, disks included."""
         self.serving = False
         net.heal()
+        if self.arbiter:
+            self.arbiter.stop()
+            self.arbiter = None
         for box in self.boxes:
             with contextlib.suppress(Exception):
                 box.power_off()

@@ -1,0 +1,185 @@
+//! The arbiter's lease: taken, kept alive and given back as the core wants it, by a thread of its own. Reports what the lease is worth and until
+//! when; concludes nothing from it.
+//!
+//! One key per pair, written only where there is none, under an etcd lease that ends by itself. Two things are easy to get wrong:
+//! - etcd renews a lease on the word of one member, which may have lost its majority a moment ago. A renewal counts only when a majority
+//!   confirms afterwards that the key is still under this lease, in the same raft term.
+//! - A question that was given up may still be carried out later. A lease that was ever asked to be revoked is never believed in again, by no
+//!   run of this program either: the file that carries it over a restart is removed first.
+
+pub mod etcd;
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::Arbiter;
+use crate::core::event::{ArbiterSeen, Ms};
+use crate::core::want::{ArbiterOrder, Hold};
+use crate::sys::slot::Reader;
+use crate::sys::{clock, file, timer};
+use etcd::{Etcd, Fault, Granted, Held};
+
+/// The lease of an earlier run that was never given back.
+const MEMORY_LIMIT: usize = 64;
+
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub arbiter: Arbiter,
+    pub cluster: String,
+    /// This node, as the key's value names it.
+    pub name: String,
+    /// How long clients may still get through after the last heartbeat of a node that freezes.
+    pub fence: Duration,
+    /// Survives this process, not this boot.
+    pub memory: PathBuf,
+}
+
+/// The key that the holder of the pair's lease has written.
+pub fn key(cluster: &str) -> String {
+    format!("/mmha/{cluster}/holder")
+}
+
+/// The thread: until the process ends.
+pub fn run(setting: Setting, mut wanted: Reader<ArbiterOrder>, report: impl Fn(u64, ArbiterSeen)) {
+    let mut keeper = Keeper::new(setting);
+    let mut answered = true;
+    loop {
+        let order = wanted.get();
+        let begun_ms = clock::now_ms();
+        let seen = keeper.turn(order);
+        let answers = !matches!(seen, ArbiterSeen::Unreachable(_));
+        match (&seen, answered) {
+            (ArbiterSeen::Unreachable(why), true) => log::warn!("arbiter: {why}"),
+            (_, false) if answers => log::info!("arbiter: it answers again"),
+            _ => {}
+        }
+        answered = answers;
+        let pause = keeper.pause(order.hold, &seen);
+        report(order.turn, seen);
+        let until = begun_ms + u64::try_from(pause.as_millis()).unwrap_or(Ms::MAX);
+        // However slow the answers were, etcd is not asked in a tight loop.
+        let _ = timer::wait_readable(&[wanted.as_fd()], until.max(clock::now_ms() + 50));
+        wanted.take_bell();
+    }
+}
+
+struct Keeper {
+    setting: Setting,
+    etcd: Etcd,
+    /// Mine, or perhaps mine: the answer to writing the key may have been lost.
+    lease: Option<i64>,
+}
+
+impl Keeper {
+    fn new(setting: Setting) -> Keeper {
+        let remembered = file::read_limited(&setting.memory, MEMORY_LIMIT).ok();
+        let lease = remembered.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok());
+        Keeper { etcd: Etcd::new(&setting.arbiter), setting, lease }
+    }
+
+    fn pause(&self, hold: Hold, seen: &ArbiterSeen) -> Duration {
+        let arbiter = &self.setting.arbiter;
+        match (hold, seen) {
+            (Hold::No, ArbiterSeen::Unreachable(_)) | (_, ArbiterSeen::Mine { .. }) => arbiter.period(),
+            (Hold::No, _) | (Hold::Keep, ArbiterSeen::Free | ArbiterSeen::Taken { .. }) => arbiter.ttl,
+            (Hold::Yes, _) | (Hold::Keep, ArbiterSeen::Unreachable(_)) => arbiter.call(),
+        }
+    }
+
+    fn turn(&mut self, order: ArbiterOrder) -> ArbiterSeen {
+        let outcome = match order.hold {
+            Hold::Yes => self.have(order.epoch),
+            Hold::Keep => self.renew().and_then(|seen| seen.map_or_else(|| self.look(), Ok)),
+            Hold::No => {
+                self.give_back();
+                self.look()
+            }
+        };
+        outcome.unwrap_or_else(|fault| ArbiterSeen::Unreachable(fault.text()))
+    }
+
+    fn have(&mut self, epoch: u64) -> Result<ArbiterSeen, Fault> {
+        if let Some(seen) = self.renew()? {
+            return Ok(seen);
+        }
+        // No lease is made that could not be used.
+        let seen = self.look()?;
+        if seen != ArbiterSeen::Free {
+            return Ok(seen);
+        }
+        let granted = self.etcd.grant(self.setting.arbiter.ttl)?;
+        self.lease = Some(granted.id);
+        let value = format!("{} {epoch}", self.setting.name);
+        match self.etcd.take(&key(&self.setting.cluster), &value, granted.id)? {
+            Some(held) if held.lease == granted.id => Ok(self.mine(granted)),
+            held => {
+                self.lease = None;
+                Ok(self.seen(held))
+            }
+        }
+    }
+
+    /// `None`: there is nothing to renew.
+    fn renew(&mut self) -> Result<Option<ArbiterSeen>, Fault> {
+        let Some(id) = self.lease else { return Ok(None) };
+        let Some(granted) = self.etcd.keep_alive(id)? else {
+            self.forget();
+            return Ok(None);
+        };
+        let (held, term) = self.etcd.read(&key(&self.setting.cluster))?;
+        match held {
+            Some(held) if held.lease == id && term == granted.term => Ok(Some(self.mine(granted))),
+            Some(held) if held.lease == id => Err(Fault::Unreachable("the arbiter has just elected another leader".to_owned())),
+            held => {
+                self.forget();
+                Ok(held.is_some().then(|| self.seen(held)))
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<ArbiterSeen, Fault> {
+        let (held, _) = self.etcd.read(&key(&self.setting.cluster))?;
+        Ok(self.seen(held))
+    }
+
+    fn seen(&self, held: Option<Held>) -> ArbiterSeen {
+        let Some(held) = held else { return ArbiterSeen::Free };
+        match held.value.split(' ').next().unwrap_or_default() {
+            own if own == self.setting.name => ArbiterSeen::Taken { by: format!("an earlier lease of {own} has not ended yet and") },
+            "" => ArbiterSeen::Taken { by: "somebody without a name".to_owned() },
+            other => ArbiterSeen::Taken { by: other.to_owned() },
+        }
+    }
+
+    fn mine(&mut self, granted: Granted) -> ArbiterSeen {
+        if let Err(fault) = file::write_atomic(&self.setting.memory, granted.id.to_string().as_bytes(), 0o600) {
+            log::warn!("cannot write \"{}\": {fault}; a restarted agent has to wait for its lease", self.setting.memory.display());
+        }
+        let ttl = self.setting.arbiter.ttl.min(Duration::from_millis(granted.ttl_ms));
+        let belief = Arbiter { ttl, ..self.setting.arbiter.clone() }.belief(self.setting.fence);
+        ArbiterSeen::Mine { until_ms: granted.sent_ms + u64::try_from(belief.as_millis()).unwrap_or(0) }
+    }
+
+    fn give_back(&mut self) {
+        let Some(id) = self.lease else { return };
+        if !self.forget() {
+            return; // it ends by itself
+        }
+        if let Err(fault) = self.etcd.revoke(id) {
+            log::info!("arbiter: the lease could not be given back, it ends by itself ({})", fault.text());
+        }
+    }
+
+    /// Whether no later run can find it.
+    fn forget(&mut self) -> bool {
+        self.lease = None;
+        match std::fs::remove_file(&self.setting.memory) {
+            Ok(()) => true,
+            Err(fault) => fault.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

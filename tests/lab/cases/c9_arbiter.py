@@ -1,0 +1,191 @@
+"""A pair with an arbiter: a real etcd of three members on the LAN. Never two writers, also where two nodes alone cannot promise it; and what
+losing etcd does and does not do."""
+
+import time
+
+from mmhalab import net
+from mmhalab.etcd import ENDPOINTS, Etcd
+from mmhalab.measure import Measure
+from mmhalab.sh import ensure, wait_for
+
+ALL = ["etcd-1", "etcd-2", "etcd-3"]
+
+
+def _pair(lab):
+    """A serving pair with etcd: the one of the case before if it is steady, else a new one."""
+    if lab.arbiter and len(lab.boxes) == 2 and all(box.powered for box in lab.boxes):
+        lab.wait_steady(20)
+        return lab.boxes
+    lab.fresh()
+    lab.arbiter = Etcd(lab.directory)
+    lab.arbiter.start()
+    lab.configure()
+    first, second = lab.boxes
+    section = f"\n[arbiter]\nendpoints = {str(ENDPOINTS).replace(chr(39), chr(34))}\n"
+    first.sh(["sh", "-c", "cat >> /etc/mmha/mmha.toml"], stdin=section)
+    lab.copy_config(first, second)
+    for result in lab.bootstrap():
+        result.check()
+    lab.start_agents()
+    lab.wait_steady(90)
+    lab.make_application()
+    return lab.boxes
+
+
+def _cut_layer_2(lab):
+    """Not a frame passes between the two nodes' ports, ARP included; everybody else is reached by both."""
+    net.drop(['iifname "db-01" oifname "db-02"', 'iifname "db-02" oifname "db-01"'])
+
+
+def _says(box, word, bound):
+    """Wait for the box's present sentence to contain this."""
+    return wait_for(lambda: word in box.status()["sentence"] and box.status()["sentence"], bound, f"{box.name} to say {word!r}", every=0.1)
+
+
+def arbiter_serves(lab):
+    """A pair with an arbiter comes up; check and status of both nodes are content and name the holder of the lease; a restarted agent keeps
+    the address, and a planned move takes the lease along."""
+    first, second = _pair(lab)
+    for box in lab.boxes:
+        check = box.mmha("check", timeout=60)
+        ensure(check.rc == 0 and "a majority answers; db-01 has the lease" in check.out, f"check at {box.name}:\n{check.out}{check.err}")
+        ensure(check.out.count("and has a leader") == 3, f"check at {box.name} does not name three members:\n{check.out}")
+    status = first.status()["arbiter"]
+    ensure(status["lease"] == "here" and 0 < status["left_ms"] < 5000, f"status of the holder: {status}")
+    wait_for(lambda: second.status()["arbiter"]["lease"] == "taken", 10, "the standby to see the holder's lease")
+    with Measure(lab) as load:
+        old = first.agent_pid()
+        first.sh(["systemctl", "kill", "--signal=KILL", "--kill-whom=main", "mmha"])
+        wait_for(lambda: first.agent_pid() not in (0, old) and first.state() == "active", 15, "the new agent to be active")
+        moved = time.monotonic()
+        first.mmha("switchover").check()
+        load.wait_served_by("db-02", moved, 20)
+        outage, _ = load.outage_since(load.start)
+        wait_for(lambda: second.status()["arbiter"]["lease"] == "here", 10, "the new holder to have the lease")
+        second.mmha("switchover").check()
+        load.wait_holder("db-01", 20)
+        lab.wait_steady()
+        figures = load.finish()
+    figures.ensure_safe()
+    ensure(outage <= 1, f"outage {outage:.2f} s")
+    return f"outage {outage:.2f} s in an agent's restart and a switchover, {figures}"
+
+
+def arbiter_layer_2_cut(lab):
+    """Not a frame passes between the nodes, while both see the LAN and etcd: without an arbiter both would serve. The holder serves on, the
+    other says what it waits for, and no write is acknowledged by it; after the heal nothing is missing."""
+    first, second = _pair(lab)
+    with Measure(lab) as load:
+        broken = time.monotonic()
+        _cut_layer_2(lab)
+        sentence = _says(second, "arbiter's lease", 15)
+        load.writer.wait_ack(broken + 8, 30, "writes to go on during the cut", "db-01")
+        ensure(second.state() == "gate" and not second.holds_vip(), f"db-02 is {second.state()}")
+        ensure(second.sql("SELECT @@read_only") == "1", "the waiting node's server is writable")
+        _says(second, "not taking over", 20)
+        outage, writes = load.outage_since(broken)
+        lab.heal()
+        lab.wait_steady()
+        figures = load.finish()
+    figures.ensure_safe()
+    ensure(all(names == ["db-01"] for _, names in figures.holders), f"the VIP moved: {figures.holders}")
+    ensure("db-01 has it" in sentence, f"db-02 said: {sentence}")
+    return f"outage {outage:.2f} s (writes {writes:.2f}), {figures}"
+
+
+def arbiter_holder_cut_from_everything(lab):
+    """The holder's switch port goes dead under load: it lets go, its lease ends, the other node serves; mended, it comes back."""
+    first, _ = _pair(lab)
+    with Measure(lab, direct=[first]) as load:
+        broken = time.monotonic()
+        net.port_leaves_switch("db-01")
+        load.wait_served_by("db-02", broken, 30)
+        outage, _ = load.outage_since(broken)
+        back = time.monotonic()
+        net.port_joins_switch("db-01")
+        load.wait_holder("db-01", 150)
+        load.wait_served_by("db-01", back, 30)
+        lab.wait_steady()
+        figures = load.finish()
+    figures.ensure_safe()
+    ensure(outage <= 9, f"outage {outage:.2f} s")
+    return f"outage {outage:.2f} s, {figures}"
+
+
+def arbiter_layer_2_cut_and_out_of_reach(lab):
+    """The holder has lost etcd and then its peer, but not its clients: it lets go before the other node can have the lease, which then serves."""
+    first, second = _pair(lab)
+    to_etcd = [f"ip saddr {first.address} ip daddr {{ 192.0.2.21, 192.0.2.22, 192.0.2.23 }}"]
+    with Measure(lab, direct=[first]) as load:
+        net.drop(to_etcd)
+        wait_for(lambda: first.status()["arbiter"]["lease"] == "unreachable", 15, "the holder to miss its arbiter")
+        ensure(first.state() == "active", "the holder left although it hears its peer")
+        time_cut = time.monotonic()
+        _cut_layer_2(lab)
+        load.wait_holder("db-02", 20)
+        load.wait_served_by("db-02", time_cut, 20)
+        outage, _ = load.outage_since(time_cut)
+        lab.heal()
+        load.wait_holder("db-01", 150)
+        lab.wait_steady()
+        figures = load.finish()
+    figures.ensure_safe()
+    return f"outage {outage:.2f} s, {figures}"
+
+
+def arbiter_members_lost(lab):
+    """One member of etcd dies, its leader at that: nothing moves. A second one dies: nothing moves, and status says what that means. Then the
+    holder loses power: nobody takes over, and the sentence says why. etcd comes back: the survivor serves; the dead node returns."""
+    first, second = _pair(lab)
+    etcd = lab.arbiter
+    with Measure(lab) as load:
+        leader = etcd.leader()
+        rest = [name for name in ALL if name != leader]
+        etcd.kill([leader])
+        mark = time.monotonic()
+        load.writer.wait_ack(mark + 8, 30, "writes without etcd's leader", "db-01")
+        etcd.kill(rest[:1])
+        for box in lab.boxes:
+            wait_for(lambda box=box: box.status()["arbiter"]["lease"] == "unreachable", 20, f"{box.name} to miss its arbiter")
+        mark = time.monotonic()
+        load.writer.wait_ack(mark + 8, 30, "writes without a majority of etcd", "db-01")
+        calm, _ = load.outage_since(load.start)
+        told = [first.mmha("status"), second.mmha("status")]
+        ensure(all(names == ["db-01"] for _, names in load.holders()), f"the VIP moved: {load.holders()}")
+        ensure(all(answer.rc == 4 and "without the arbiter" in answer.out for answer in told), f"status: {told[0].out}{told[1].out}")
+
+        first.power_off()
+        sentence = _says(second, "Waiting for the arbiter's lease", 20)
+        mark = time.monotonic()
+        wait_for(lambda: time.monotonic() > mark + 5, 10, "five seconds")
+        ensure(second.state() == "gate" and not second.holds_vip(), f"db-02 is {second.state()} without a majority of etcd")
+        back = time.monotonic()
+        etcd.run_members([leader, rest[0]])
+        load.wait_served_by("db-02", back, 40)
+        waited = time.monotonic() - back
+        first.boot()
+        load.wait_holder("db-01", 150)
+        lab.wait_steady()
+        figures = load.finish()
+    figures.ensure_safe()
+    ensure(calm <= 1, f"outage {calm:.2f} s although only etcd was lost")
+    ensure("no endpoint of the arbiter" in sentence, f"db-02 said: {sentence}")
+    return f"served {waited:.1f} s after etcd was back, {figures}"
+
+
+def arbiter_power_loss(lab):
+    """The holder loses power under load: the other node serves once the dead one's lease has ended."""
+    first, _ = _pair(lab)
+    with Measure(lab) as load:
+        broken = time.monotonic()
+        first.power_off()
+        load.wait_served_by("db-02", broken, 30)
+        outage, _ = load.outage_since(broken)
+        first.boot()
+        load.wait_holder("db-01", 150)
+        lab.wait_steady()
+        figures = load.finish()
+    figures.ensure_safe()
+    lab.figure("power loss with an arbiter (ttl 5 s)", outage, 7)
+    ensure(outage <= 9, f"outage {outage:.2f} s")
+    return f"outage {outage:.2f} s, {figures}"
