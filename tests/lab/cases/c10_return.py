@@ -1,5 +1,6 @@
 """A node that returns with rows the other one never got: quarantined, saved, merged, or refused. Nobody but its operator decides."""
 
+import contextlib
 import time
 
 from mmhalab import net
@@ -29,10 +30,21 @@ def part_ways(lab, flavor, extra, newer=()):
     return first, second
 
 
-def quarantined(box):
+@contextlib.contextmanager
+def without_binlog_tool(box):
+    """The server's binlog tool is not on the box, under neither name."""
+    tools = [box.root / "usr/bin" / name for name in ("mariadb-binlog", "mysqlbinlog")]
+    for tool in tools:
+        tool.rename(tool.with_suffix(".away"))
+    yield
+    for tool in tools:
+        tool.with_suffix(".away").rename(tool)
+
+
+def quarantined(box, bound=20):
     """Wait for the quarantine and its file; returns the file's path and text."""
     wait_for(lambda: box.state() == "quarantined", 40, f"{box.name} to be quarantined")
-    wait_for(lambda: (box.status()["quarantine"] or {}).get("file"), 20, "the extra transactions to be saved")
+    wait_for(lambda: (box.status()["quarantine"] or {}).get("file"), bound, "the extra transactions to be saved")
     path = box.status()["quarantine"]["file"]
     ensure(path.startswith(SAVED), path)
     modes = box.sh(["stat", "-c", "%a %U", SAVED, path]).split("\n")
@@ -129,13 +141,18 @@ def merge_stops_at_a_conflict(lab):
 
 def the_same_row_changed_on_both_is_never_merged(lab):
     """One row was changed on both nodes: replication would swap the two values without an error. The merge is refused with the row's name,
-    nothing is touched, nobody moves; --discard says what a re-seed takes, and does no half of it."""
+    nothing is touched, nobody moves. Without
+    the server's binlog tool nothing is saved, status says so, and it is made up for when the tool is there. --discard says what a re-seed takes, and does no half of it."""
     first, second = lab.pair()
     lab.client("INSERT INTO shop.numbered (writer, n) VALUES ('shared', 1)").check()
     lab.wait_steady(20)
     change = "UPDATE shop.numbered SET at='{}' WHERE writer='shared'"
-    first, second = part_ways(lab, "mariadb", [change.format("2001-01-01"), *insert("given up", 9)], [change.format("2002-02-02")])
-    quarantined(first)
+    with without_binlog_tool(first):
+        first, second = part_ways(lab, "mariadb", [change.format("2001-01-01"), *insert("given up", 9)], [change.format("2002-02-02")])
+        wait_for(lambda: "not installed" in first.status()["quarantine"]["trouble"], 40, "status to say why nothing is saved")
+        refused = first.mmha("rejoin", "--merge")
+        ensure(refused.rc == 5 and "not saved yet" in refused.err, str(refused))
+    quarantined(first, 45)
     for options in (["--dry-run"], []):
         refused = first.mmha("rejoin", "--merge", *options, timeout=60)
         ensure(refused.rc == 5 and "conflict: db-02 has changed" in refused.err and "'shared', 1" in refused.err, str(refused))
