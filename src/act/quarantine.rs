@@ -21,6 +21,7 @@ use crate::sys::{clock, file, timer};
 /// What may flow; one line.
 const ACCEPTED: &str = "accepted";
 const ACCEPTED_LIMIT: usize = 64 * 1024;
+const WHOLE: &str = "the whole binlogs, not these transactions alone";
 const NAME_LIMIT: usize = 120;
 const RETRY_MS: Ms = 30_000;
 const LIST: Duration = Duration::from_secs(10);
@@ -106,11 +107,17 @@ fn tell(kept: &Kept) {
 /// Saves them under a name that says what they are; what has been saved under it is left as it is.
 fn keep(directory: &Path, login: &Login, extra: &History, epoch: u64) -> Kept {
     let path = directory.join(name(extra, epoch));
-    if fs::metadata(&path).is_ok_and(|meta| meta.len() > 0) {
+    let whole = path.with_extension("whole.sql");
+    let is_there = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.len() > 0);
+    if is_there(&path) {
         return Kept { extra: extra.clone(), file: Some(path), trouble: None };
     }
-    match make_directory(directory).and_then(|()| save(&path, login, extra)) {
-        Ok(trouble) => Kept { extra: extra.clone(), file: Some(path), trouble },
+    if is_there(&whole) {
+        return Kept { extra: extra.clone(), file: Some(whole), trouble: Some(WHOLE.to_owned()) };
+    }
+    match make_directory(directory).and_then(|()| save(&path, &whole, login, extra)) {
+        Ok(None) => Kept { extra: extra.clone(), file: Some(path), trouble: None },
+        Ok(trouble) => Kept { extra: extra.clone(), file: Some(whole), trouble },
         Err(fault) => Kept { extra: extra.clone(), file: None, trouble: Some(fault.to_string()) },
     }
 }
@@ -128,20 +135,20 @@ fn cannot(what: &str, path: &Path, fault: &dyn std::fmt::Display) -> Error {
     Error::failed(format!("cannot {what} \"{}\": {fault}", path.display()))
 }
 
-/// `Some`: what is in the file is more than was asked for.
-fn save(path: &Path, login: &Login, extra: &History) -> Result<Option<String>> {
+/// `Some`: the whole binlogs are in the other file, and why.
+fn save(path: &Path, whole: &Path, login: &Login, extra: &History) -> Result<Option<String>> {
     let (login, wanted) = (login.clone(), extra.clone());
     let listed = bounded("listing the binlog files", LIST, move || {
         let mut session = Session::open(&login)?;
         Ok((session.family(), binlog::files_with(&mut session, &wanted)?))
     });
-    let (family, files) = listed.map_err(|fault| Error::failed(fault.text))?;
-    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let outcome = print(family, &binlog::only(family, extra), &files, None, path).and_then(|()| counted(path, extra));
+    let (family, found) = listed.map_err(|fault| Error::failed(fault.text))?;
+    let files: Vec<String> = found.paths.iter().map(|file| file.display().to_string()).collect();
+    let outcome = print(family, &binlog::only(family, extra, &found.before), &files, None, path).and_then(|()| counted(path, extra));
     let Err(fault) = outcome else { return Ok(None) };
     // A tool that does not know the selection, or binlogs with a gap, still print everything.
-    match print(family, &[], &files, None, path) {
-        Ok(()) => Ok(Some(format!("the whole binlogs, not these transactions alone ({fault})"))),
+    match print(family, &[], &files, None, whole) {
+        Ok(()) => Ok(Some(format!("{WHOLE} ({fault})"))),
         Err(_) => Err(fault),
     }
 }

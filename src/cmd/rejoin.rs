@@ -61,12 +61,7 @@ fn merge(config: &Config, me: NodeIndex, status: &Status, quarantine: &Quarantin
         return Err(Error::refused(format!("{peer} does not serve ({seen}), so nobody could take the transactions: start it first")));
     }
     let file = match (&quarantine.file, &quarantine.trouble) {
-        (Some(file), None) => file,
-        (Some(file), Some(trouble)) => {
-            return Err(Error::refused(format!(
-                "\"{file}\" holds {trouble}: what is in them cannot be compared; see `mmha rejoin --discard`"
-            )));
-        }
+        (Some(file), _) => file,
         (None, trouble) => {
             let why = trouble.as_deref().unwrap_or("that is still under way");
             return Err(Error::refused(format!("the extra transactions are not saved yet ({why}): nothing is merged before that")));

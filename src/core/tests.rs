@@ -159,6 +159,10 @@ fn no_facts_break_an_invariant() {
             if rule.to == State::Active && state == State::Boot {
                 assert!(has(Fact::Adoptable) && has(Fact::MayStart) && !has(Fact::PeerHolds), "rule {number} adopts without a lease");
             }
+            if state == State::Quarantined && !matches!(rule.to, State::Quarantined | State::Stopping) {
+                let agreed = has(Fact::PeerEcho) && has(Fact::Agrees);
+                assert!(rule.to == State::Standby && (agreed || has(Fact::OpForce)), "rule {number} leaves the quarantine, merged or not");
+            }
             if rule.to == State::Active && state == State::Address {
                 assert!(has(Fact::VipSet) && has(Fact::LeaseKept), "rule {number} serves without the address");
             }

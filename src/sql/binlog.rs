@@ -23,19 +23,30 @@ pub fn names(session: &mut Session) -> Result<Vec<String>, SqlError> {
     Ok(rows.iter().filter_map(|row| row.at(0)).map(str::to_owned).collect())
 }
 
-/// The server's files from the last one on that begins before all of `wanted`, oldest first.
-pub fn files_with(session: &mut Session, wanted: &History) -> Result<Vec<PathBuf>, SqlError> {
+/// Some of a server's binlog files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Oldest first, without a gap.
+    pub paths: Vec<PathBuf>,
+    /// What the files before them hold.
+    pub before: History,
+}
+
+/// The server's files from the last one on that begins before all of `wanted`.
+pub fn files_with(session: &mut Session, wanted: &History) -> Result<Files, SqlError> {
     let base = session.value("SELECT @@log_bin_basename")?.ok_or_else(|| SqlError::other("the server keeps no binlog"))?;
     let directory = PathBuf::from(base).parent().map(PathBuf::from).unwrap_or_default();
-    let mut found = Vec::new();
+    let mut found = Files::default();
     for name in names(session)?.iter().rev().take(FILES_AT_MOST) {
-        found.push(directory.join(name));
+        found.paths.push(directory.join(name));
         // A file that does not say where it begins, or not to this account, is taken, and the one before it too.
-        if begins_after(session, name).ok().flatten().is_some_and(|before| wanted.minus(&before) == *wanted) {
+        let before = begins_after(session, name).ok().flatten();
+        found.before = before.clone().unwrap_or_default();
+        if before.is_some_and(|before| wanted.minus(&before) == *wanted) {
             break;
         }
     }
-    found.reverse();
+    found.paths.reverse();
     Ok(found)
 }
 
@@ -54,14 +65,17 @@ fn begins_after(session: &mut Session, name: &str) -> Result<Option<History>, Sq
     Ok(text.and_then(|text| dialect.history(&text)))
 }
 
-/// Options that make the tool print exactly `wanted` from files of a server that has written it.
-pub fn only(family: Family, wanted: &History) -> Vec<String> {
+/// Options that make the tool print exactly `wanted` from files before which the server has written `before`.
+pub fn only(family: Family, wanted: &History, before: &History) -> Vec<String> {
     match family {
         Family::MySql => vec![format!("--include-gtids={wanted}")],
         Family::MariaDb => {
             // In this product a server writes its own domain only, and domain and server_id are the same number.
             let gtid = |domain: &str, number: u64| format!("{domain}-{domain}-{number}");
-            let start: Vec<String> = wanted.firsts().map(|(domain, first)| gtid(domain, first - 1)).collect();
+            // Of the other domains nothing is wanted, yet the tool insists on where each stands when the files begin, and on no other number.
+            let others = before.keys().filter(|domain| wanted.last(domain).is_none());
+            let ends = others.filter_map(|domain| before.last(domain).map(|last| gtid(domain, last)));
+            let start: Vec<String> = wanted.firsts().map(|(domain, first)| gtid(domain, first - 1)).chain(ends).collect();
             let stop: Vec<String> = wanted.keys().filter_map(|domain| wanted.last(domain).map(|last| gtid(domain, last))).collect();
             vec![format!("--start-position={}", start.join(",")), format!("--stop-position={}", stop.join(","))]
         }
@@ -93,9 +107,12 @@ mod tests {
 
     #[test]
     fn options_name_what_is_wanted() {
-        assert_eq!(only(Family::MariaDb, &history("1:15-18")), ["--start-position=1-1-14", "--stop-position=1-1-18"]);
-        assert_eq!(only(Family::MariaDb, &history("1:1-3")), ["--start-position=1-1-0", "--stop-position=1-1-3"]);
-        assert_eq!(only(Family::MySql, &history(&format!("{A}:3-6"))), [format!("--include-gtids={A}:3-6")]);
+        assert_eq!(
+            only(Family::MariaDb, &history("1:15-18"), &history("1:1-11,2:1-9")),
+            ["--start-position=1-1-14,2-2-9", "--stop-position=1-1-18"]
+        );
+        assert_eq!(only(Family::MariaDb, &history("1:1-3"), &History::default()), ["--start-position=1-1-0", "--stop-position=1-1-3"]);
+        assert_eq!(only(Family::MySql, &history(&format!("{A}:3-6")), &History::default()), [format!("--include-gtids={A}:3-6")]);
     }
 
     #[test]

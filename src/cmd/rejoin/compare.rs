@@ -18,10 +18,15 @@ const SHOWN: usize = 5;
 /// How many rows the extra transactions in `file` have changed, when the holder has touched none of them.
 pub fn compare(config: &Config, me: NodeIndex, file: &Path, extra: &str) -> Result<usize> {
     let extra = History::parse(extra).ok_or_else(|| Error::failed(format!("the service says \"{extra}\", which nobody can read")))?;
-    let tables = changes_in(file, &Keys::default(), &History::default())?.tables;
+    let tables = changes_in(file, &Keys::new(), &History::default())?.tables;
     let (mine, keys) = here(config, me, tables.into_iter().collect())?;
-    let ours = changes_in(file, &keys, &History::default())?;
-    let theirs = theirs(config, me, &mine.minus(&extra), &keys)?;
+    let known = mine.minus(&extra);
+    let ours = changes_in(file, &keys, &known)?;
+    if ours.transactions != extra.count() {
+        let (seen, file) = (ours.transactions, file.display());
+        return Err(Error::refused(format!("\"{file}\" shows {seen} of {} transactions: what it lacks cannot be compared", extra.count())));
+    }
+    let theirs = theirs(config, me, &known, &keys)?;
     judge(&ours, &theirs, &config.node(me.other()).name)
 }
 
@@ -68,7 +73,7 @@ fn theirs(config: &Config, me: NodeIndex, known: &History, keys: &Keys) -> Resul
     });
     let (family, files, newer) = looked.map_err(|fault| Error::failed(fault.text))?;
     // The server is asked for them by name, and sends on to its newest file.
-    let first = files.first().and_then(|file| file.file_name()).map(|name| name.to_string_lossy().into_owned());
+    let first = files.paths.first().and_then(|file| file.file_name()).map(|name| name.to_string_lossy().into_owned());
     let first = first.ok_or_else(|| Error::failed("the holder's server keeps no binlog"))?;
     let mut options = vec![
         binlog::ROWS_ONLY.to_owned(),
@@ -79,7 +84,7 @@ fn theirs(config: &Config, me: NodeIndex, known: &History, keys: &Keys) -> Resul
     ];
     // MariaDB's tool wants to see where each domain stands before it prints any of it: there what is known is passed over afterwards.
     if family == Family::MySql {
-        options.extend(binlog::only(family, &newer));
+        options.extend(binlog::only(family, &newer, &newer));
     }
     let secrets = binlog::option_file(&config.replication.user, config.replication.password.reveal());
     let file = Path::new(QUARANTINE).join(format!(".holder-{}", std::process::id()));

@@ -58,6 +58,7 @@ pub fn discard(config: &Config, me: NodeIndex, status: &Status, quarantine: &Qua
          \x20 1. here ({here}):   keep a copy of {file}\n\
          \x20 2. here:           systemctl disable --now mmha\n\
          \x20 3. here, as root:  SET sql_log_bin=0; DROP DATABASE ...; for each database of your own; then STOP REPLICA; RESET REPLICA ALL;\n\
+         \x20                    (on MySQL before that: SET GLOBAL super_read_only=0;)\n\
          \x20                    {peer} serves on, without a second node, until here\n\
          \x20 4. on {peer}:      systemctl stop mmha   (from here on the floating address is down)\n\
          \x20 5. on both:        mmha bootstrap        (it finds {here} empty, and prints the command that copies {peer}'s data)\n\
