@@ -27,6 +27,7 @@ mod link;
 mod node;
 mod queue;
 mod replication;
+mod setting;
 mod story;
 mod threads;
 mod world;
@@ -122,7 +123,7 @@ fn every_planted_bug_is_found() {
 #[test]
 fn calm_hours_are_cheap() {
     for (name, write_us) in [("at rest", 1_000_000_000_000), ("one write a second", 1_000_000)] {
-        let mut world = world::World::new(1, world::Setting { write_us, ..world::Setting::calm() });
+        let mut world = world::World::new(1, setting::Setting { write_us, ..setting::Setting::calm() });
         world.start(0);
         world.start(1);
         let began = processor_time_s();

@@ -4,7 +4,8 @@
 use crate::bugs::Spoil;
 use crate::chance::Chance;
 use crate::queue::Us;
-use crate::world::{Setting, World, limits};
+use crate::setting::{Setting, limits};
+use crate::world::World;
 
 const S: Us = 1_000_000;
 /// Within this much of the world's time after everything is healed, one node serves (initdead, a server's start, a claim's rest).

@@ -4,87 +4,20 @@
 use std::rc::Rc;
 
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, StoreSeen};
-use mmha::core::rules::{RULES, Rule};
-use mmha::core::want::{Hold, Remote, Writes};
-use mmha::core::{Core, Identity, Limits};
+use mmha::core::want::Remote;
+use mmha::core::{Core, Identity};
 use mmha::peer::session::Sessions;
 
-use crate::bugs::Bugs;
 use crate::chance::Chance;
 use crate::check::Watch;
-use crate::node::{Agent, Clock, Datagram, Node, Orders, RoleOrder};
+use crate::node::{Agent, Clock, Datagram, Node, RoleOrder};
 use crate::queue::{Due, Job, Queue, Us};
 use crate::replication::Stream;
+use crate::setting::Setting;
 
 /// Beyond this an agent's channel drops what it is told.
 const MAILBOX: usize = 4096;
 const CLUSTER: u64 = 1;
-
-pub fn limits() -> Limits {
-    Limits {
-        keepalive: 250,
-        deadtime: 2_000,
-        warntime: 1_000,
-        initdead: 20_000,
-        gate: 1_500,
-        lease: 1_000,
-        isolation: 1_500,
-        failback_delay: 5_000,
-        auto_failback: true,
-        lossless: true,
-        both_write: false,
-        kill_hung: true,
-        ping_configured: true,
-        fence_configured: false,
-        flap_count: 0,
-        flap_window: 600_000,
-        config_digest: 7,
-    }
-}
-
-/// What a seed chooses once.
-#[derive(Clone)]
-pub struct Setting {
-    pub limits: Limits,
-    pub rules: &'static [Rule],
-    pub bugs: Bugs,
-    /// Of a datagram, least and most.
-    pub delay_us: [Us; 2],
-    /// Per mille of datagrams: lost, delivered twice, and delivered after up to five seconds.
-    pub lost: u64,
-    pub twice: u64,
-    pub late: u64,
-    /// Per mille of ARP packets and pings lost.
-    pub lan_lost: u64,
-    /// Between two writes of the clients on average.
-    pub write_us: Us,
-    /// How late the kernel ends an address's lease at most (SAFETY M2).
-    pub lease_late_us: Us,
-    /// Of both clocks, local microseconds per second of the world.
-    pub rates: [u64; 2],
-    /// Threads wake up and speak to each other within this.
-    pub thread_us: Us,
-}
-
-impl Setting {
-    /// Nothing is lost, nothing is late, and everything takes its usual time.
-    pub fn calm() -> Setting {
-        Setting {
-            limits: limits(),
-            rules: RULES,
-            bugs: Bugs::default(),
-            delay_us: [80, 150],
-            lost: 0,
-            twice: 0,
-            late: 0,
-            lan_lost: 0,
-            write_us: 10_000,
-            lease_late_us: 1_300_000,
-            rates: [1_000_000; 2],
-            thread_us: 100,
-        }
-    }
-}
 
 pub struct World {
     pub set: Setting,
@@ -416,52 +349,6 @@ impl World {
         }
         if let Some(agent) = &mut self.nodes[at].agent {
             agent.kill_server = kill;
-        }
-    }
-}
-
-impl Agent {
-    fn new(core: Core, sessions: Sessions, local: Us) -> Agent {
-        let orders = Orders { order: 0, vip: Hold::Keep, gate: Hold::Keep, say: Rc::new(core.want().say.clone()), blessed_until_ms: 0 };
-        let role = RoleOrder { order: 0, writes: Writes::Keep, ..RoleOrder::of(core.want()) };
-        Agent {
-            core,
-            sessions,
-            stuck: false,
-            stuck_for_ms: 0,
-            mailbox: Vec::new(),
-            orders,
-            role,
-            role_busy: false,
-            role_reported: 0,
-            role_opened: 0,
-            role_restarted_ms: 0,
-            closed_at: None,
-            watch: false,
-            save: None,
-            store_busy: false,
-            written: None,
-            probing: false,
-            remote: Remote::No,
-            remote_busy: false,
-            fenced_at: None,
-            kill_server: false,
-            exiting: false,
-            announced: false,
-            tick_at: Us::MAX,
-            turn_at: Us::MAX,
-            look_at: Us::MAX,
-            turned_us: local,
-            sent_us: 0,
-            next_us: local,
-            sent_version: 0,
-            answer_now: false,
-            latched: None,
-            stood_still_ms: None,
-            address: Address::Unknown,
-            gate: Gate::Unknown,
-            told: None,
-            inbox: Vec::new(),
         }
     }
 }
