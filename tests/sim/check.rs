@@ -10,6 +10,9 @@ use crate::world::World;
 /// A box that its hypervisor paused may believe itself the holder until it hears the other, which takes a heartbeat and its way, and for as
 /// long as it then needs to let go.
 pub const DAZED_US: Us = 2_000_000;
+/// Two claims within this, and how long it takes until the announcements have made one of them yield.
+const AT_ONCE_US: Us = 1_000_000;
+const CONTEST_US: Us = 4_000_000;
 pub const LETTING_GO_US: Us = 50_000;
 
 #[derive(Default)]
@@ -31,6 +34,8 @@ pub struct Watch {
     pub sprung: bool,
     /// How many looks found what only a box that was paused explains.
     pub excused: u64,
+    /// When each node last claimed.
+    pub claimed: [Us; 2],
     /// An operator has accepted a loss.
     pub forced: bool,
 }
@@ -56,6 +61,9 @@ impl World {
         for number in [self.now, at as u64, u64::from(decision.rule), decision.epoch] {
             self.watch.mix(number);
         }
+        if to == "open" && from != to {
+            self.watch.claimed[at] = self.now;
+        }
         if to == "active" && from != to {
             self.watch.moves += 1;
         }
@@ -75,6 +83,10 @@ impl World {
         // No clock of the guest sees a pause by its hypervisor; with semi-sync nothing is acknowledged in that time all the same.
         let dazed = |at: usize| now < self.nodes[at].dazed_until;
         let excused = dazed(0) || dazed(1);
+        if self.both_claimed_at_once() {
+            self.watch.excused += 1;
+            return;
+        }
         if writers && (self.set.limits.lossless || !excused) {
             self.watch.fail(format!("two nodes can acknowledge a write, {}", self.states()));
         } else if holders && !excused {
@@ -82,6 +94,13 @@ impl World {
         } else {
             self.watch.excused += 1;
         }
+    }
+
+    /// Open: nobody held the address when the nodes lost sight of each other, and both claimed in the same second, each one's probe unanswered.
+    fn both_claimed_at_once(&self) -> bool {
+        let [one, two] = self.watch.claimed;
+        let alone = !self.udp[0] && !self.udp[1];
+        alone && one != 0 && two != 0 && one.abs_diff(two) < AT_ONCE_US && self.now - one.max(two) < CONTEST_US
     }
 
     pub fn state(&self, at: usize) -> Option<&'static str> {
