@@ -34,7 +34,7 @@ pub struct Watch {
     pub sprung: bool,
     /// How many looks found what only a box that was paused explains.
     pub excused: u64,
-    /// When each node last claimed.
+    /// When each node last claimed by silence (rule 35).
     pub claimed: [Us; 2],
     /// An operator has accepted a loss.
     pub forced: bool,
@@ -61,7 +61,7 @@ impl World {
         for number in [self.now, at as u64, u64::from(decision.rule), decision.epoch] {
             self.watch.mix(number);
         }
-        if to == "open" && from != to {
+        if decision.rule == 35 {
             self.watch.claimed[at] = self.now;
         }
         if to == "active" && from != to {
@@ -99,8 +99,7 @@ impl World {
     /// Open: nobody held the address when the nodes lost sight of each other, and both claimed in the same second, each one's probe unanswered.
     fn both_claimed_at_once(&self) -> bool {
         let [one, two] = self.watch.claimed;
-        let alone = !self.udp[0] && !self.udp[1];
-        alone && one != 0 && two != 0 && one.abs_diff(two) < AT_ONCE_US && self.now - one.max(two) < CONTEST_US
+        one != 0 && two != 0 && one.abs_diff(two) < AT_ONCE_US && self.now - one.max(two) < CONTEST_US
     }
 
     pub fn state(&self, at: usize) -> Option<&'static str> {
