@@ -239,7 +239,11 @@ fn the_core_cannot_ask_the_world() {
                 let _ = writeln!(faults, "{}: the core must not use {name}", source.path);
             }
         }
-        for path in source.words.windows(4).filter(|path| path[0] == "std" && path[1] == ":" && IMPURE.contains(&path[3].as_str())) {
+        for path in source.words.windows(7).filter(|path| path[0] == "std" && path[1] == ":" && IMPURE.contains(&path[3].as_str())) {
+            // A value that several hold and nobody changes asks the world nothing.
+            if (path[3].as_str(), path[6].as_str()) == ("sync", "Arc") {
+                continue;
+            }
             let _ = writeln!(faults, "{}: the core must not use std::{}", source.path, path[3]);
         }
         for path in source.words.windows(2).filter(|path| path[0] == "super" && path[1] == "super") {

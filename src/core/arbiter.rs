@@ -128,6 +128,9 @@ mod tests {
             both_write: false,
             kill_hung: true,
             ping_configured: true,
+            fence_configured: false,
+            flap_count: 3,
+            flap_window: 600_000,
             config_digest: 7,
             arbiter_ttl,
         };

@@ -11,6 +11,8 @@ use super::state::State;
 const QUIET_PROBES: u32 = 4;
 /// Own transactions that the leader lacks may still be on their way to it for so long while its receiver runs.
 const EXTRA_PATIENCE_MS: Ms = 1_500;
+/// Deadtimes for which node 2 gives way to a node 1 that probes as well.
+const GIVE_WAY: Ms = 2;
 /// A look at the peer's server is repeated twice a second: an older one says nothing.
 const REMOTE_FRESH_MS: Ms = 2_000;
 /// After a rolled-back handover the next voluntary one waits.
@@ -92,6 +94,7 @@ impl Core {
         let since_gate = claim.is_some_and(|age| age < probing_ms) && belief.vip_claim.is_some_and(|(_, at)| at >= belief.gate_ms);
         facts.set(Fact::VipTaken, since_gate && matches!(self.state, State::Gate | State::Open));
         facts.set(Fact::VipContested, self.contested());
+        facts.set(Fact::Duel, self.duel());
         let first = belief.first_probe_ms.is_some_and(|at| self.since(at) >= probing_ms);
         let last = self.since(belief.last_probe_ms) <= self.limits.keepalive;
         // Probes that left into a dead network are unanswered too: somebody must have been heard on it while they went out.
@@ -201,7 +204,15 @@ impl Core {
         let may = belief.alone && !self.paused() || belief.force;
         // One lost answer is not silence: whoever hears the claim yields at once.
         let answered = belief.vip_claim.is_some_and(|(_, at)| self.since(at) < self.probing_ms());
-        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && !answered && may && !self.cut()
+        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && !answered && may && !self.cut() && !self.duel()
+    }
+
+    /// Both gather proof and neither holds: each one's probe would go unanswered (SAFETY A4). Node 2 gives way, but not for ever: a node 1
+    /// that cannot claim after all must not keep it from serving.
+    fn duel(&self) -> bool {
+        let lately = self.belief.probed_ms.is_some_and(|at| self.since(at) < self.probing_ms());
+        let patient = self.state != State::Gate || self.since(self.entered_ms) < GIVE_WAY * self.deadtime();
+        self.id.number == 2 && lately && patient
     }
 
     /// How long the VIP must stay unanswered: the time between warntime and deadtime (SAFETY B7).

@@ -49,6 +49,8 @@ pub struct Belief {
     pub ping_ms: Option<Ms>,
     pub vip_claim: Option<([u8; 6], Ms)>,
     pub contest_since: Option<Ms>,
+    /// When another host last probed for the VIP.
+    pub probed_ms: Option<Ms>,
     /// When the present or last claim began.
     pub gate_ms: Ms,
     pub probes: u32,
@@ -150,6 +152,7 @@ impl Belief {
             ping_ms: None,
             vip_claim: None,
             contest_since: None,
+            probed_ms: None,
             gate_ms: now,
             probes: 0,
             first_probe_ms: None,
@@ -229,6 +232,7 @@ impl Core {
             Event::Beat(heard) => self.note_beat(*heard),
             Event::Link { carrier } => self.belief.carrier = Some(carrier),
             Event::PingAnswered => self.belief.ping_ms = Some(now),
+            Event::VipProbed => self.belief.probed_ms = Some(now),
             Event::VipClaimed { mac } => self.note_claim(mac),
             Event::ProbeSent => {
                 self.belief.probes += 1;

@@ -26,6 +26,8 @@ pub enum Event {
     VipClaimed {
         mac: [u8; 6],
     },
+    /// Another host asks who has the VIP before it takes it: the peer, as a rule.
+    VipProbed,
     /// An ARP probe for the VIP went out.
     ProbeSent,
     Lease(LeaseSeen),

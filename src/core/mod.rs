@@ -24,7 +24,6 @@ mod tests;
 
 use beat::Beat;
 use belief::Belief;
-use calm::Calm;
 use event::{Event, Ms};
 use fact::{Fact, Facts};
 use history::History;
@@ -92,7 +91,8 @@ pub struct Core {
     rule: u16,
     sentence: String,
     facts: Facts,
-    calm: Calm,
+    /// So many steps from now must come soon.
+    restless: u8,
     want: Option<Want>,
     decisions: Vec<Decision>,
 }
@@ -121,7 +121,7 @@ impl Core {
             rule: 0,
             sentence: String::new(),
             facts: Facts::default(),
-            calm: Calm::default(),
+            restless: 0,
             want: None,
             decisions: Vec::new(),
         };
@@ -132,12 +132,7 @@ impl Core {
     /// Takes one event at time `now` (never earlier than before) and follows the table until it rests.
     pub fn step(&mut self, event: Event, now: Ms) {
         let now = now.max(self.belief.now);
-        if self.is_no_news(&event, now) {
-            self.refresh(event, now);
-            debug_assert_eq!(self.facts(), self.facts, "a fact has changed without news");
-            return;
-        }
-        let (heading, before, decided) = (self.heading(&event), self.facts, self.decisions.len());
+        let (before, decided) = (self.facts, self.decisions.len());
         // An attempt that failed is news although the rule stays the same.
         let attempted = matches!(event, Event::Fence(_));
         self.note(event, now);
@@ -153,7 +148,7 @@ impl Core {
             }
         }
         let more = self.refresh_want();
-        self.settle(heading, more || self.facts != before || self.decisions.len() != decided);
+        self.settle(more || self.facts != before || self.decisions.len() != decided);
     }
 
     /// The configuration was read again: policy may change while running, timing may not (SAFETY A10).

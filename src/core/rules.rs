@@ -72,6 +72,7 @@ pub const RULES: &[Rule] = &[
     rule!(37, [Gate], &[&[Not(PeerHeard), Not(Alone), Not(OpForce)]], Standby, "{peer} is silent and has served since I last heard it: it may have what I lack."),
     rule!(32, [Gate], &[&[Is(VipAnswered), Not(PeerConsents)]], Gate, "{peer} is silent but {mac} still answers for {vip}: not taking it."),
     rule!(34, [Gate], &[&[Not(EpochOk)]], Gate, "The epoch file cannot be written ({why}): not taking {vip}."),
+    rule!(69, [Gate], &[&[Is(Duel), Not(PeerConsents), Not(OpForce)]], Gate, "{peer} is silent and probes for {vip} too: it goes first."),
     rule!(33, [Gate], &[&[Not(PeerConsents), Not(VipQuiet)]], Gate, "Probing {vip}."),
     rule!(18, [Gate], &[&[Not(PeerHeard), Not(ArbiterOk)]], Gate, "Waiting for the arbiter's lease: {arbiter}."),
     rule!(36, [Gate], &[&[Not(RemoteClear), Not(PeerConsents), Not(OpForce)]], Gate, "{peer}'s agent is silent; making sure that its server is closed ({remote})."),

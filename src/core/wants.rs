@@ -134,7 +134,8 @@ impl Core {
 
     pub(super) fn probe(&self) -> bool {
         match self.state {
-            State::Standby => self.peer_late(),
+            // Who may not claim does not make the other one give way.
+            State::Standby => self.peer_late() && (self.belief.alone && !self.paused() || self.belief.force),
             // By consent too: the peer has let go, and whoever answers now is a stranger.
             State::Gate | State::Open => true,
             _ => false,

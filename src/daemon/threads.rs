@@ -281,7 +281,7 @@ impl Starter<'_> {
             LanEvent::InterfaceMissing => events(Event::Link { carrier: false }),
             LanEvent::PingAnswered { .. } => events(Event::PingAnswered),
             LanEvent::VipClaimed { mac } => events(Event::VipClaimed { mac }),
-            LanEvent::VipProbedBy { .. } => {}
+            LanEvent::VipProbedBy { .. } => events(Event::VipProbed),
             LanEvent::ProbeSent { .. } => events(Event::ProbeSent),
         };
         lan::spawn(setting, report).map_err(|fault| cannot("watch the network", &fault))

@@ -299,3 +299,49 @@ impl Node {
         self.gate_until > self.clock.now(now)
     }
 }
+
+impl Agent {
+    pub fn new(core: Core, sessions: Sessions, local: Us) -> Agent {
+        let orders = Orders { order: 0, vip: Hold::Keep, gate: Hold::Keep, say: Rc::new(core.want().say.clone()), blessed_until_ms: 0 };
+        let role = RoleOrder { order: 0, writes: Writes::Keep, ..RoleOrder::of(core.want()) };
+        Agent {
+            core,
+            sessions,
+            stuck: false,
+            stuck_for_ms: 0,
+            mailbox: Vec::new(),
+            orders,
+            role,
+            role_busy: false,
+            role_reported: 0,
+            role_opened: 0,
+            role_restarted_ms: 0,
+            closed_at: None,
+            watch: false,
+            save: None,
+            store_busy: false,
+            written: None,
+            probing: false,
+            remote: Remote::No,
+            remote_busy: false,
+            fenced_at: None,
+            kill_server: false,
+            exiting: false,
+            announced: false,
+            tick_at: Us::MAX,
+            turn_at: Us::MAX,
+            look_at: Us::MAX,
+            turned_us: local,
+            sent_us: 0,
+            next_us: local,
+            sent_version: 0,
+            answer_now: false,
+            latched: None,
+            stood_still_ms: None,
+            address: Address::Unknown,
+            gate: Gate::Unknown,
+            told: None,
+            inbox: Vec::new(),
+        }
+    }
+}

@@ -20,6 +20,7 @@ pub enum Job {
     Ping,
     Probe,
     Claimed,
+    Probed,
     Announce { round: u8, since: Us },
     Role,
     RoleChecked { order: u64 },

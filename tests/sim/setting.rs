@@ -1,4 +1,4 @@
-//! What a seed chooses once.
+//! What a seed chooses once: the pair's configuration, and the habits of its world. No faults: those are acts.
 
 use mmha::core::Limits;
 use mmha::core::rules::{RULES, Rule};

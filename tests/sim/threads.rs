@@ -122,6 +122,7 @@ impl World {
                 }
             }
             Job::Probe => self.probe(at),
+            Job::Probed => self.post(at, Event::VipProbed),
             Job::Claimed => self.post(at, Event::VipClaimed { mac: MAC[1 - at] }),
             Job::Announce { round, since } => self.announce(at, round, since),
             _ => {}
@@ -141,6 +142,9 @@ impl World {
         if answered {
             let wait = self.set.delay_us[0] + self.chance.below(1_000.min(self.set.delay_us[1]) + 1);
             self.queue.push(self.now + wait, at, self.nodes[at].life, Job::Claimed);
+        }
+        if both && self.nodes[1 - at].runs() && !self.chance.per_mille(self.set.lan_lost) {
+            self.queue.push(self.now + self.set.delay_us[0] + 20, 1 - at, self.nodes[1 - at].life, Job::Probed);
         }
         self.post(at, Event::ProbeSent);
     }

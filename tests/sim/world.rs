@@ -4,13 +4,13 @@
 use std::rc::Rc;
 
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, StoreSeen};
-use mmha::core::want::{Hold, Remote, Writes};
+use mmha::core::want::Remote;
 use mmha::core::{Core, Identity};
 use mmha::peer::session::Sessions;
 
 use crate::chance::Chance;
 use crate::check::Watch;
-use crate::node::{Agent, Clock, Datagram, Node, Orders, RoleOrder};
+use crate::node::{Agent, Clock, Datagram, Node, RoleOrder};
 use crate::queue::{Due, Job, Queue, Us};
 use crate::replication::Stream;
 use crate::setting::Setting;
@@ -124,7 +124,7 @@ impl World {
             Job::Farewell => self.end_agent(at),
             Job::StartAgent => self.start_agent(at),
             Job::Look | Job::Looked { .. } | Job::Hangs { .. } | Job::Died => self.observe(at, due.job),
-            Job::Carrier | Job::Ping | Job::Probe | Job::Claimed | Job::Announce { .. } => self.lan(at, due.job),
+            Job::Carrier | Job::Ping | Job::Probe | Job::Probed | Job::Claimed | Job::Announce { .. } => self.lan(at, due.job),
             Job::Role | Job::RoleChecked { .. } | Job::RoleDone { .. } => self.role(at, due.job),
             Job::Store | Job::Stored => self.store(at, due.job),
             Job::Remote | Job::RemoteDown { .. } | Job::RemoteDone => self.remote(at, due.job),
@@ -349,52 +349,6 @@ impl World {
         }
         if let Some(agent) = &mut self.nodes[at].agent {
             agent.kill_server = kill;
-        }
-    }
-}
-
-impl Agent {
-    fn new(core: Core, sessions: Sessions, local: Us) -> Agent {
-        let orders = Orders { order: 0, vip: Hold::Keep, gate: Hold::Keep, say: Rc::new(core.want().say.clone()), blessed_until_ms: 0 };
-        let role = RoleOrder { order: 0, writes: Writes::Keep, ..RoleOrder::of(core.want()) };
-        Agent {
-            core,
-            sessions,
-            stuck: false,
-            stuck_for_ms: 0,
-            mailbox: Vec::new(),
-            orders,
-            role,
-            role_busy: false,
-            role_reported: 0,
-            role_opened: 0,
-            role_restarted_ms: 0,
-            closed_at: None,
-            watch: false,
-            save: None,
-            store_busy: false,
-            written: None,
-            probing: false,
-            remote: Remote::No,
-            remote_busy: false,
-            fenced_at: None,
-            kill_server: false,
-            exiting: false,
-            announced: false,
-            tick_at: Us::MAX,
-            turn_at: Us::MAX,
-            look_at: Us::MAX,
-            turned_us: local,
-            sent_us: 0,
-            next_us: local,
-            sent_version: 0,
-            answer_now: false,
-            latched: None,
-            stood_still_ms: None,
-            address: Address::Unknown,
-            gate: Gate::Unknown,
-            told: None,
-            inbox: Vec::new(),
         }
     }
 }
