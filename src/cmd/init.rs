@@ -178,6 +178,10 @@ durability = "lossless"  # a commit is acknowledged when both nodes have it; or 
 manage = true  # also the write gate that stops a frozen node; false needs deadtime >= 2.5s
 clients = {clients}  # who may reach MySQL on the floating address; empty: anyone
 close = false  # true: both ports closed to everybody not named here
+
+# [arbiter]  # an etcd on other machines: never two writers, at the price of its lease's time in a takeover
+# endpoints = ["http://192.0.2.21:2379", "http://192.0.2.22:2379", "http://192.0.2.23:2379"]
+# ttl = "5s"
 "#,
         cluster = quote(&options.cluster),
         one = quote(one),
