@@ -1,6 +1,7 @@
 //! Disposable threads for calls that may never come back. The caller waits no longer than its bound; a thread that is still busy then
 //! is left behind. Refuses to start more once too many are left behind, because each is a symptom of the same hung server.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,6 +23,19 @@ where
     T: Send + 'static,
     F: FnOnce() -> Result<T, SqlError> + Send + 'static,
 {
+    let call = Box::new(move || call().map(|answer| Box::new(answer) as Anything));
+    let answer = bounded_anything(what, limit, call)?.downcast::<T>();
+    answer.map(|answer| *answer).map_err(|_| SqlError::other(format!("{what}: the answer is of another kind than asked for")))
+}
+
+/// One copy for all kinds of answers: threads and channels are large, and there are many callers.
+type Anything = Box<dyn Any + Send>;
+
+fn bounded_anything(
+    what: &str,
+    limit: Duration,
+    call: Box<dyn FnOnce() -> Result<Anything, SqlError> + Send>,
+) -> Result<Anything, SqlError> {
     if ABANDONED.load(Ordering::SeqCst) >= ABANDONED_AT_MOST {
         return Err(SqlError::timeout(format!("{what}: not tried, {ABANDONED_AT_MOST} earlier calls still hang in the server")));
     }
