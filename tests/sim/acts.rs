@@ -2,7 +2,7 @@
 
 use mmha::core::event::Event;
 
-use crate::check::DAZED_US;
+use crate::check::{DAZED_US, LETTING_GO_US};
 use crate::node::{Clock, Health};
 use crate::queue::Job;
 use crate::world::World;
@@ -36,6 +36,9 @@ impl World {
                 if std::mem::take(&mut node.paused) {
                     node.clock.go_on(now);
                     node.dazed_until = now + DAZED_US;
+                } else if node.asleep {
+                    // Its lease slept too; the first thing it does is to let go.
+                    node.dazed_until = now + LETTING_GO_US;
                 }
                 node.asleep = false;
                 self.wake(at);
