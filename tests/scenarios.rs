@@ -7,6 +7,8 @@
 //!   expect writes in 100ms         a write is acknowledged by then
 //!   expect lost 0                  acknowledged rows that the holder does not have
 //!
+//! Below stand the decisions that were taken, each line begun by a bar: changing a rule shows here as a diff.
+//!
 //! At every millisecond the world checks that nobody else holds the address and nobody else can acknowledge a write.
 
 #[path = "scenarios/acts.rs"]
@@ -18,8 +20,9 @@ mod node;
 #[path = "scenarios/world.rs"]
 mod world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use node::told;
 use world::World;
 
 fn millis(text: &str) -> u64 {
@@ -59,7 +62,7 @@ fn expect(world: &mut World, words: &[&str]) {
 
 fn play(text: &str) -> World {
     let mut world = World::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', '|'])) {
         let words: Vec<&str> = line.split_whitespace().collect();
         world.step_line = line.to_owned();
         match words.as_slice() {
@@ -70,6 +73,22 @@ fn play(text: &str) -> World {
         }
     }
     world
+}
+
+/// The decisions below a scenario's steps are those that were taken now. `MMHA_REGENERATE=1` writes them anew, to be read as a diff.
+fn is_as_written(path: &Path, text: &str) -> bool {
+    let (written, steps): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with('|'));
+    let now: Vec<String> = told().iter().map(|line| format!("| {line}")).collect();
+    if std::env::var_os("MMHA_REGENERATE").is_some() {
+        let whole = format!("{}\n\n{}\n", steps.join("\n").trim_end(), now.join("\n"));
+        std::fs::write(path, whole).expect("written");
+        return true;
+    }
+    let differs = written.iter().map(|line| (*line).to_owned()).ne(now.iter().cloned());
+    if differs {
+        println!("{}: MMHA_REGENERATE=1 cargo test --test scenarios, then read the diff\n{}", path.display(), now.join("\n"));
+    }
+    !differs
 }
 
 #[test]
@@ -86,8 +105,11 @@ fn every_scenario_goes_as_told() {
         if std::env::var("MMHA_SCENARIO").is_ok_and(|only| !name.starts_with(&only)) {
             continue;
         }
+        told();
         if std::panic::catch_unwind(|| play(&text)).is_err() {
             failed.push(name);
+        } else if !is_as_written(path, &text) {
+            failed.push(format!("{name} (other decisions than written)"));
         }
     }
     assert!(failed.is_empty(), "failed: {}", failed.join(", "));

@@ -143,6 +143,7 @@ fn settle(world: &mut World) {
 }
 
 fn tell(seed: u64, mut world: World, faults: Faults) {
+    node::told(); // of the story before
     let mut chance = Chance(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     for name in NAMES {
         world.act("slow", &[name, ["0", "3", "30", "200"][usize::try_from(chance.below(4)).expect("small")]]);

@@ -1,11 +1,15 @@
 //! One box of the modelled world: kernel leases, a gate, a server, an epoch file, and what its actuators do with a `Want`.
 
+use std::cell::RefCell;
+
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, RemoteSeen, ReplicaSample, RoleOutcome, Sample, ServerSeen};
 use mmha::core::history::History;
 use mmha::core::want::{Hold, Receiver, Remote, Want, Writes};
 use mmha::core::{Core, Limits};
 
 pub const LEASE_MS: u64 = 1_000;
+/// The world's clock when a story begins.
+pub const START_MS: u64 = 100_000;
 /// The kernel may be late by this much (SAFETY M2).
 const LEASE_SLACK_MS: u64 = 1_300;
 /// systemd's RestartSec of the server's unit.
@@ -42,6 +46,7 @@ pub enum Server {
 }
 
 pub struct Node {
+    pub name: &'static str,
     pub core: Option<Core>,
     pub powered: bool,
     pub frozen: bool,
@@ -99,6 +104,7 @@ pub struct Node {
 impl Node {
     pub fn new() -> Node {
         Node {
+            name: "",
             core: None,
             powered: true,
             frozen: false,
@@ -282,10 +288,26 @@ impl Node {
     }
 }
 
+thread_local! {
+    /// Every change of state of the story under way, in order.
+    static TOLD: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What was decided since the last call.
+pub fn told() -> Vec<String> {
+    TOLD.take()
+}
+
 pub fn step(node: &mut Node, event: Event, now: u64) {
     if let Some(core) = &mut node.core {
         core.step(event, now);
         for decision in core.take_decisions() {
+            if decision.from != decision.to {
+                let seconds = (decision.at_ms - START_MS) as f64 / 1e3;
+                let line =
+                    format!("{seconds:>8.3} s  {} {} by rule {}, epoch {}", node.name, decision.to.name(), decision.rule, decision.epoch);
+                TOLD.with_borrow_mut(|told| told.push(line));
+            }
             if std::env::var_os("MMHA_TRACE").is_some() {
                 println!(
                     "{:>8} {} -> {} ({}) {}",

@@ -7,7 +7,7 @@ use mmha::core::want::{Remote, Want};
 use mmha::core::{Core, Identity, Limits};
 
 use crate::arbiter;
-use crate::node::{LEASE_MS, Node, Server, limits, step};
+use crate::node::{LEASE_MS, Node, START_MS, Server, limits, step};
 
 pub struct World {
     pub nodes: [Node; 2],
@@ -31,7 +31,7 @@ impl World {
     pub fn new() -> World {
         let mut world = World {
             nodes: [Node::new(), Node::new()],
-            now: 100_000,
+            now: START_MS,
             udp: [true; 2],
             tcp: true,
             mute: [false; 2],
@@ -57,6 +57,7 @@ impl World {
             preferred: at == 0,
         };
         let node = &mut self.nodes[at];
+        node.name = names[at];
         let limits = Limits { arbiter_ttl: self.arbiter.as_ref().map(|_| arbiter::TTL_MS), ..limits() };
         let mut core = Core::new(id, limits, self.now);
         core.step(Event::Store(StoreSeen::Saved(node.record)), self.now);
