@@ -269,7 +269,11 @@ impl World {
                 Event::ProbeSent
             };
             step(node, event, now);
+            if reach && arp && mute == [false; 2] && !self.nodes[1 - at].frozen {
+                step(&mut self.nodes[1 - at], Event::VipProbed, now);
+            }
         }
+        let node = &mut self.nodes[at];
         if want.remote != Remote::No && now >= node.told_remote_ms + 500 {
             node.told_remote_ms = now;
             self.remote(at, &want, connects && peer_up);
