@@ -14,31 +14,33 @@ COUNT = "SELECT COUNT(*) FROM shop.numbered"
 
 
 def both_boxes_lose_power_together(lab):
-    """Both boxes lose power at once under load and are switched on together: one of them serves, without a command, and has every row."""
+    """Both boxes lose power at once under load and are switched on together: one of them serves, without a command, and has every row but
+    perhaps the last one (README: nobody is left who could tell MariaDB's crash recovery that it was acknowledged)."""
     first, second = lab.pair()
     with Measure(lab) as load:
         together(first.power_off, second.power_off)
-        back = time.monotonic()
+        off = back = time.monotonic()
         together(first.boot, second.boot)
         load.probe.wait_ack(back, 60, "a read after the power is back")
         load.writer.wait_ack(back, 60, "a write after the power is back")
         took = time.monotonic() - back
         lab.wait_steady(120)
         figures = load.finish()
-    figures.ensure_safe()
+        last = load.writer.last_before(off)
+    figures.ensure_safe(excused=last)
     return f"serving {took:.1f} s after the power is back, {figures}"
 
 
 def only_the_older_returns(lab):
     """The standby loses power, the holder goes on alone, then loses power too; only the old standby returns. It waits (rule 14) rather than
-    serve old data; when the other one returns, both serve what was acknowledged last."""
+    serve old data; when the other one returns, it serves what was acknowledged last (but perhaps the very last row, as above)."""
     first, second = lab.pair()
     with Measure(lab) as load:
         second.power_off()
         alone = time.monotonic()
         load.writer.wait_ack(alone + 4, 30, "the holder to go on alone", HOLDER)
         first.power_off()
-        wall = time.time()
+        off, wall = time.monotonic(), time.time()
         second.boot()
         told = second.wait_event(wall, 14, "it may hold newer data", 45)
         ensure(f"Start {HOLDER}" in told, f"no remedy in \"{told}\"")
@@ -49,7 +51,8 @@ def only_the_older_returns(lab):
         load.writer.wait_ack(back, 60, "a write after the newer node is back")
         lab.wait_steady(120)
         figures = load.finish()
-    figures.ensure_safe()
+        last = load.writer.last_before(off)
+    figures.ensure_safe(excused=last)
     return str(figures)
 
 
@@ -65,8 +68,8 @@ def revive_server(box):
 
 
 def server_of_the_standby_dead_at_takeover(lab):
-    """The standby's server is dead when the holder loses power: nobody serves, and the standby says why. When its server is back and
-    has everything, it serves; the dead holder returns to it."""
+    """The standby's server is dead when the holder loses power: nobody serves, and the standby says why. Its server comes back without what
+    it had received and not applied (MariaDB throws that away), so it does not serve alone either; the holder returns and does, with every row."""
     first, second = lab.pair()
     with Measure(lab) as load:
         load.writer.wait_ack(load.start + 1, 20, "some rows")
@@ -78,19 +81,17 @@ def server_of_the_standby_dead_at_takeover(lab):
         second.wait_event(wall, 93, "My server is dead")
         wait_for(lambda: not second.status()["peer"]["echo"], 5, "db-01 to be silent")
         ensure(not second.holds_vip(), "a node without a server took the address")
-        back = time.monotonic()
         revive_server(second)
-        load.probe.wait_ack(back, 40, "a read answered by db-02", STANDBY)
-        took = time.monotonic() - back
-        lab.client("INSERT INTO shop.numbered (writer, n) VALUES ('hand', 9)").check()
+        second.wait_event(wall, 24, "mmha switchover --force")
+        ensure(not second.holds_vip(), "a node that may lack rows took the address")
+        back = time.monotonic()
         first.boot()
+        load.probe.wait_ack(back, 60, "a read after the holder is back", HOLDER)
+        took = time.monotonic() - back
         lab.wait_steady(120)
         figures = load.finish()
     figures.ensure_safe()
-    for box in lab.boxes:
-        ensure(box.sql("SELECT COUNT(*) FROM shop.numbered WHERE writer='hand' AND n=9") == "1", f"{box.name} lacks the row of the survivor")
-    lab.holder_box().sql("DELETE FROM shop.numbered WHERE writer='hand'")
-    return f"serving {took:.1f} s after its server was back, {figures}"
+    return f"serving {took:.1f} s after the holder was switched on, {figures}"
 
 
 def applier_broken_at_power_loss(lab):

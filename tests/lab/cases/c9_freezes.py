@@ -47,10 +47,11 @@ def continue_agent(pid):
 
 
 def holder_agent_frozen_and_continued(lab):
-    """The holder's agent alone stands still for 4.5 s, shorter than systemd's patience. The gate ends first: from then on no write is
+    """The holder's agent alone stands still for 4.5 s, and systemd has no watchdog here that would end it. The gate ends first: from then on no write is
     acknowledged on the floating or the node's own address; after the takeover none on its unix socket either. Continued, it says so."""
     first, second = lab.pair()
     with Measure(lab, direct=[first]) as load:
+        first.sh("systemctl service-watchdogs no")
         wall, broken = time.time(), time.monotonic()
         pid = stop_agent(first)
         try:
@@ -63,6 +64,7 @@ def holder_agent_frozen_and_continued(lab):
             thawed = time.monotonic()
             continue_agent(pid)
         first.wait_event(wall, 1, "I stood still for")
+        first.sh("systemctl service-watchdogs yes")
         second.wait_event(wall, 28, "db-01 is silent")
         load.wait_holder(HOLDER, 120)
         lab.wait_steady()
