@@ -195,7 +195,9 @@ impl Core {
         let sample = self.sample();
         let replica = sample.and_then(|sample| sample.replica.as_ref());
         // A look that began before the server was closed may lack what it took until then.
-        let settled = holds || self.read_only() && (self.limits.both_write || sample.is_some_and(|sample| sample.read_only));
+        // On a failing disk a server counts transactions that it could not log: nobody can ever have them.
+        let sound = self.belief.disk_error.is_none();
+        let settled = sound && (holds || self.read_only() && (self.limits.both_write || sample.is_some_and(|sample| sample.read_only)));
         let mut beat = Beat {
             state: self.state,
             epoch: if holds { self.belief.want_record.epoch.max(self.belief.record.epoch) } else { self.belief.record.epoch },
@@ -211,7 +213,7 @@ impl Core {
             current: replica.is_some_and(|replica| replica.receiver_connected) && self.nearly_applied() && !self.failed_lately(),
             receiving: replica.is_some_and(|replica| replica.receiver_connected) && !self.stalled(),
             protected: self.belief.synced && self.limits.lossless && !self.deaf_long(),
-            server_ok: matches!(self.belief.server, Some(ServerSeen::Ok(_))),
+            server_ok: sound && matches!(self.belief.server, Some(ServerSeen::Ok(_))),
             server_key: self.belief.sample.as_ref().map(|s| s.server_key.clone()).unwrap_or_default(),
             history: sample.filter(|_| settled).map(|s| s.history.clone()),
             unapplied: sample.filter(|_| settled).map(super::event::Sample::unapplied).unwrap_or_default(),

@@ -142,7 +142,7 @@ def power_loss_during_a_switchover(lab):
             wait_for(lambda box=source, size=size, step=step: decided(box, size, step), 10, f"the step {step}", every=0.0005)
             wall, lost = time.time(), time.monotonic()
             victim.power_off()
-            outages.append(f"{who} at {step} {_left_alone(load, survivor, wall, lost, who == 'successor' and step == 'granted')}")
+            outages.append(f"{who} at {step} {_left_alone(load, survivor, wall, lost, who == 'successor')}")
             victim.boot()
             back = time.monotonic()
             load.probe.wait_ack(back, 40, "a read after the return")
