@@ -12,6 +12,10 @@ class LabError(Exception):
     """What the person running the lab reads: what failed, on what, why."""
 
 
+class Unsafe(LabError):
+    """A promise was broken: a row lost, two holders, a write on the wrong side. Never forgiven."""
+
+
 @dataclass(frozen=True)
 class Result:
     argv: tuple
@@ -54,6 +58,12 @@ def ensure(condition, message):
     """An assertion with a sentence, and one that -O does not remove."""
     if not condition:
         raise LabError(message)
+
+
+def promised(condition, message):
+    """The same for what no fault may break."""
+    if not condition:
+        raise Unsafe(message)
 
 
 def wait_for(condition, bound, what, every=0.03):
