@@ -32,7 +32,7 @@ pub fn run(login: &Login, report: impl Fn(DiskSeen)) {
     let busy = Arc::new(AtomicBool::new(false));
     loop {
         // A look that hangs in the kernel is left where it is; a second one would only hang too.
-        let seen = if busy.swap(true, Ordering::SeqCst) { Err(stuck()) } else { look(login, &mut known, &busy) };
+        let seen = if busy.load(Ordering::SeqCst) { Err(stuck()) } else { look(login, &mut known, &busy) };
         report(match seen {
             Ok(()) => DiskSeen::Ok,
             Err(text) => DiskSeen::Failed(text),
@@ -41,16 +41,32 @@ pub fn run(login: &Login, report: impl Fn(DiskSeen)) {
     }
 }
 
+/// Set while a look is under way, however it ends: also when it panics, or is never begun.
+struct UnderWay(Arc<AtomicBool>);
+
+impl UnderWay {
+    fn begin(busy: &Arc<AtomicBool>) -> UnderWay {
+        busy.store(true, Ordering::SeqCst);
+        UnderWay(Arc::clone(busy))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 fn stuck() -> String {
     format!("a write to its disk has not ended for {} s", LIMIT.as_secs())
 }
 
 fn look(login: &Login, known: &mut Known, busy: &Arc<AtomicBool>) -> Result<(), String> {
-    let (login, mut mine, done) = (login.clone(), std::mem::take(known), Arc::clone(busy));
+    let (login, mut mine, under_way) = (login.clone(), std::mem::take(known), UnderWay::begin(busy));
     let directories = mine.directories.clone();
     let outcome = bounded("writing to the server's disk", LIMIT, move || {
         let verdict = judge(&login, &mut mine);
-        done.store(false, Ordering::SeqCst);
+        drop(under_way);
         Ok((mine, verdict))
     });
     match outcome {
@@ -58,11 +74,11 @@ fn look(login: &Login, known: &mut Known, busy: &Arc<AtomicBool>) -> Result<(), 
             *known = mine;
             verdict
         }
-        Err(fault) if fault.fault == Fault::Timeout => {
+        Err(_) => {
             known.directories = directories;
-            Err(stuck())
+            // Not begun, because too many calls hang in the server already: that says nothing about the disk.
+            if busy.load(Ordering::SeqCst) { Err(stuck()) } else { Ok(()) }
         }
-        Err(_) => Ok(()), // no thread to be had: says nothing about the disk
     }
 }
 
@@ -137,6 +153,22 @@ mod tests {
         assert!(text.contains("/nonexistent/mysql") && !busy.load(Ordering::SeqCst), "{text}");
         known.directories.clear();
         assert_eq!(look(&nobody(), &mut known, &busy), Ok(()), "a server that is down says nothing about its disk");
+    }
+
+    /// A look that is never begun must not count as one that hangs, now or later.
+    #[test]
+    fn whatever_becomes_of_a_look_it_is_over() {
+        let busy = Arc::new(AtomicBool::new(false));
+        let never_begun = UnderWay::begin(&busy);
+        assert!(busy.load(Ordering::SeqCst));
+        drop(move || never_begun);
+        assert!(!busy.load(Ordering::SeqCst));
+        let under_way = UnderWay::begin(&busy);
+        let panicked = std::thread::spawn(move || {
+            let _under_way = under_way;
+            panic!("in a look");
+        });
+        assert!(panicked.join().is_err() && !busy.load(Ordering::SeqCst));
     }
 
     #[test]
