@@ -122,6 +122,12 @@ enum Command {
         #[arg(long)]
         mermaid: bool,
     },
+    /// Before a MariaDB server starts: say whether its crash recovery keeps commits that nobody acknowledged (systemd runs this)
+    Recovery {
+        /// After the start: the decision was for that start alone
+        #[arg(long)]
+        done: bool,
+    },
     /// Let go of the address now
     Release {
         /// After the service has ended: do nothing when systemd is going to restart it
@@ -287,6 +293,7 @@ fn run(arguments: Arguments) -> Result<()> {
             (_, true) => cmd::fsm::mermaid(),
             _ => cmd::fsm::text(),
         },
+        Command::Recovery { done } => cmd::recovery::run(file, done),
         Command::Release { last, dry_run } => cmd::release::run(file, &cmd::release::Options { last, dry_run }),
     }
 }

@@ -8,6 +8,7 @@ pub mod fsm;
 pub mod init;
 pub mod mycnf;
 pub mod pause;
+pub mod recovery;
 pub mod rejoin;
 pub mod release;
 pub mod status;

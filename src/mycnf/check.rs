@@ -140,7 +140,7 @@ mod tests {
             ("log_bin", "mysql-bin", None, false),
             ("log_bin", "mysql-bin", Some("/var/log/mysql/bin"), false),
             ("log_bin", "mysql-bin", Some("0"), true),
-            ("init_rpl_role", "SLAVE", Some("MASTER"), true),
+            ("init_rpl_role", "MASTER", Some("SLAVE"), true),
         ] {
             let setting = Setting { name, value: ours.into(), seen: Seen::Not };
             let line = Line { name: name.into(), value: theirs.map(str::to_owned), file: "/etc/mysql/d/zzz.cnf".into(), line: 3 };

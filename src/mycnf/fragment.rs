@@ -138,8 +138,8 @@ fn applying(mariadb: bool) -> Group {
 fn mariadb_semi_sync() -> Group {
     let settings = vec![
         same("rpl_semi_sync_slave_enabled", 1),
-        // At crash recovery drop what nobody acknowledged.
-        Setting { name: "init_rpl_role", value: "SLAVE".into(), seen: Seen::Not },
+        // Crash recovery keeps every commit, unless the peer is found to have taken over when the server starts (mycnf/recovery.rs).
+        Setting { name: "init_rpl_role", value: "MASTER".into(), seen: Seen::Not },
         seen("rpl_semi_sync_master_wait_point", "AFTER_SYNC", "rpl_semi_sync_master_wait_point"),
     ];
     Group { why: "Acknowledge what is received; the service alone switches the source side on, at the active writer.", settings }
@@ -292,7 +292,7 @@ pub(crate) mod tests {
                     "read_only = 1",
                     "skip_slave_start = 1",
                     "slave_net_timeout = 4",
-                    "init_rpl_role = SLAVE",
+                    "init_rpl_role = MASTER",
                     "auto_increment_offset = 2",
                     "bind_address = 0.0.0.0",
                     "max_binlog_size = 104857600",

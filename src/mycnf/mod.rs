@@ -4,5 +4,6 @@
 pub mod check;
 pub mod fragment;
 pub mod reader;
+pub mod recovery;
 pub mod server;
 pub mod write;

@@ -116,10 +116,7 @@ fn put_back(path: &Path) -> Result<&'static str> {
 /// Whether the running server started before the fragment was last written, so that it cannot know it.
 pub fn is_older_than_fragment(session: &mut Session, server: &Server) -> Result<bool> {
     let Ok(written) = fs::metadata(&server.fragment).map(|found| found.mtime()) else { return Ok(true) };
-    let started = session.value(match server.dialect.family {
-        Family::MariaDb => "SELECT UNIX_TIMESTAMP() - VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='UPTIME'",
-        Family::MySql => "SELECT UNIX_TIMESTAMP() - VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME='Uptime'",
-    })?;
+    let started = session.value(&format!("SELECT UNIX_TIMESTAMP() - ({})", server.dialect.uptime()))?;
     let started: f64 = started.and_then(|text| text.parse().ok()).unwrap_or(0.0);
     // Whole seconds on both sides; a tie is a restart that took less than one.
     #[allow(clippy::cast_precision_loss)]

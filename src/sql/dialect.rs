@@ -97,6 +97,15 @@ impl Dialect {
         }
     }
 
+    /// For how many seconds it has been running.
+    pub fn uptime(self) -> &'static str {
+        if self.is_mariadb() {
+            "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='UPTIME'"
+        } else {
+            "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME='Uptime'"
+        }
+    }
+
     /// The server's own writes, to be read twice while they should stand still. Never gtid_current_pos: it hides a lost tail.
     pub fn position(self) -> &'static str {
         if self.is_mariadb() { "SELECT @@gtid_binlog_pos" } else { "SELECT @@gtid_executed" }
@@ -243,6 +252,7 @@ mod tests {
                 dialect.sessions().into(),
                 dialect.observation().into(),
                 dialect.semi_sync_state().into(),
+                dialect.uptime().into(),
                 dialect.position().into(),
                 dialect.applied().into(),
                 dialect.semi_sync_source_off().into(),

@@ -11,6 +11,7 @@ pub mod quote;
 pub mod role;
 pub mod schema;
 pub mod session;
+pub mod standing;
 pub mod status;
 pub mod worker;
 

@@ -41,7 +41,7 @@ impl World {
                 node.server = Server::Up;
                 self.boot(at);
             }
-            // The unacknowledged tail is truncated by crash recovery, as MariaDB does with init_rpl_role=SLAVE.
+            // Crash recovery will drop the unacknowledged tail, as MariaDB's does when the peer has taken over.
             "kill_server" => node.end_server(),
             "stall" => node.stalled = true,
             "disk_fails" => step(node, Event::Disk(DiskSeen::Failed("no space left".into())), now),

@@ -55,8 +55,8 @@ pub struct Node {
     pub server: Server,
     pub read_only: bool,
     pub semi_sync: bool,
-    /// The newest own writes, which wait for the peer's acknowledgement: crash recovery drops them, as MariaDB does with
-    /// init_rpl_role=SLAVE.
+    /// The newest own writes, which wait for the peer's acknowledgement: crash recovery drops them, as MariaDB's does
+    /// when the peer has taken over.
     pub waiting: u64,
     pub receiver: bool,
     /// Connected, and bringing nothing.

@@ -58,6 +58,9 @@ pub struct Server {
     pub up: Health,
     /// Grows with every start and end.
     pub number: u32,
+    pub up_since: Us,
+    /// Starting, it asks its peer until then.
+    pub asks_until: Option<Us>,
     pub read_only: bool,
     pub semi_sync: bool,
     /// Own transactions in the binlog, and those of them that wait for nobody's acknowledgement any more.
@@ -82,6 +85,8 @@ impl Server {
         Server {
             up: Health::Up,
             number: 0,
+            up_since: 0,
+            asks_until: None,
             read_only: true,
             semi_sync: false,
             own: 10,
@@ -97,11 +102,10 @@ impl Server {
         }
     }
 
-    /// Crash recovery drops what nobody acknowledged (MariaDB with init_rpl_role=SLAVE), and the relay log is fetched again.
+    /// The relay log is fetched again; what becomes of commits that nobody acknowledged is decided at the next start.
     pub fn end(&mut self) {
         self.up = Health::Dead;
-        self.number += 1;
-        self.own = self.committed;
+        (self.number, self.asks_until) = (self.number + 1, None);
         self.received = self.applied;
         (self.read_only, self.semi_sync, self.receiver, self.stalled, self.applying) = (true, false, false, false, false);
     }

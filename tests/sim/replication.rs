@@ -9,6 +9,9 @@ const CLIENTS: u64 = 3;
 /// A receiver that hears nothing gives its connection up after this (SAFETY B17), and tries to connect again so often.
 const NET_TIMEOUT_US: Us = 10_000_000;
 const CONNECT_US: Us = 1_000_000;
+/// How often a starting server asks whether its peer has taken over, and how long a peer that came up itself cannot have (`cmd/recovery.rs`).
+const ASK_US: Us = 100_000;
+const FRESH_US: Us = 10_000_000;
 /// TCP repeats what was lost.
 const REPEAT_US: Us = 200_000;
 
@@ -319,14 +322,38 @@ impl World {
     }
 
     pub fn server_up(&mut self, at: usize, number: u32) {
-        let server = &mut self.nodes[at].server;
+        let server = &self.nodes[at].server;
         if server.up != Health::Dead || server.number != number {
             return;
         }
-        (server.up, server.number) = (Health::Up, number + 1);
+        let Some(taken) = self.peer_has_taken_over(at) else {
+            return self.push_server(at, ASK_US, Job::ServerUp { server: number });
+        };
+        let now = self.now;
+        let server = &mut self.nodes[at].server;
+        if taken {
+            server.own = server.committed;
+        } else {
+            server.committed = server.own;
+        }
+        (server.up, server.up_since, server.asks_until, server.number) = (Health::Up, now, None, number + 1);
         let number = server.number;
         self.push_server(at, 1_000, Job::Write { server: number });
         self.keep_connecting(1 - at, CONNECT_US);
+    }
+
+    /// What crash recovery is told (`mmha recovery`): a peer that serves does without what it never acknowledged. `None`: it may be about to.
+    fn peer_has_taken_over(&mut self, at: usize) -> Option<bool> {
+        let deadtime_us = self.set.limits.deadtime * 1000;
+        let (now, asked) = (self.now, self.wire());
+        let peer = &self.nodes[1 - at].server;
+        if !asked || peer.up != Health::Up {
+            return Some(false);
+        }
+        let (open, fresh) = (!peer.read_only, now < peer.up_since + FRESH_US);
+        let node = &mut self.nodes[at];
+        let late = now >= *node.server.asks_until.get_or_insert(now + 2 * deadtime_us);
+        if open || fresh || late || node.agent.is_some() { Some(open) } else { None }
     }
 
     /// A hung server goes on where it was.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::Findings;
-use crate::config::{Config, NodeIndex};
+use crate::config::{Config, Durability, NodeIndex, Writer};
 use crate::mycnf::check as settings;
 use crate::mycnf::server::Server;
 use crate::report::Status;
 use crate::sql::{ApplierState, Family, Fault, Login, Observation, ReceiverState, Replica, Session, SqlError, bounded, observe};
+use crate::sys::run::run;
 
 const ASK: Duration = Duration::from_secs(10);
 
@@ -30,6 +31,7 @@ pub fn check(config: &Config, me: NodeIndex, status: Option<&Status>, findings: 
     findings.ok("server", format!("{} answers on {}", seen.version, config.mysql.socket.display()));
     check_id(config, me, &seen, findings);
     check_settings(config, me, findings);
+    check_recovery(config, family, findings);
     check_replication(&seen, status, findings);
     Some((family, version))
 }
@@ -74,6 +76,29 @@ fn check_settings(config: &Config, me: NodeIndex, findings: &mut Findings) {
             }
         }
         Err(error) => findings.fail("my.cnf", error.text, "look at the server's error log"),
+    }
+}
+
+/// Whether something asks the peer before this server starts (packaging/mariadb.conf).
+fn check_recovery(config: &Config, family: Family, findings: &mut Findings) {
+    let asks = config.replication.durability == Durability::Lossless && config.mysql.writer == Writer::Vip;
+    let Ok(server) = Server::find(config) else { return };
+    if family != Family::MariaDb || !asks {
+        return;
+    }
+    let unit = format!("{}.service", server.unit);
+    let shown = run("systemctl", &["show", "--property=ExecStartPre", "--value", &unit], None, ASK);
+    if shown.is_ok_and(|shown| shown.stdout.contains("mmha recovery")) {
+        findings.ok("crash recovery", format!("{unit} asks the peer first"));
+    } else {
+        let why = format!(
+            "{unit} starts without `mmha recovery`: after a crash it keeps what was not acknowledged, and may be quarantined with it"
+        );
+        findings.warn(
+            "crash recovery",
+            why,
+            format!("put /usr/lib/systemd/system/mariadb.service.d/mmha.conf into {unit}.d, systemctl daemon-reload"),
+        );
     }
 }
 

@@ -63,11 +63,6 @@ class Client(Helper):
         """Wait for a success that began after `since` (at `server`, when given)."""
         return wait_for(lambda: [a for a in self.acks() if a.sent > since and server in (None, a.server)], bound, what)[0]
 
-    def last_before(self, when):
-        """{(label, number)} of the row acknowledged last before `when`."""
-        acks = [a for a in self.acks() if a.acked <= when]
-        return {(self.label, max(acks, key=lambda a: a.acked).number)} if acks else set()
-
     def outage(self, since, until):
         """The longest time without a success between two moments at which things went well, and when it began."""
         times = [a.acked for a in self.acks()]
@@ -92,10 +87,9 @@ class Figures:
     def __str__(self):
         return f"{self.acked} rows acknowledged, {len(self.missing)} missing, two holders {self.two_holders:.2f} s"
 
-    def ensure_safe(self, excused=()):
-        """The promises that no fault may break. `excused`: (writer, number) of rows that the case's story says may be missing."""
-        missing = [row for row in self.missing if row[1:] not in excused]
-        promised(not missing, f"{len(missing)} acknowledged rows are missing, e.g. (server, writer, number) {missing[:8]}")
+    def ensure_safe(self):
+        """The promises that no fault may break."""
+        promised(not self.missing, f"{len(self.missing)} acknowledged rows are missing, e.g. (server, writer, number) {self.missing[:8]}")
         promised(self.two_holders == 0, f"two holders of the VIP for {self.two_holders:.3f} s: {self.holders}")
         promised(not self.stray, f"{len(self.stray)} rows acknowledged by a node while the other held the VIP, e.g. {self.stray[:3]}")
 
