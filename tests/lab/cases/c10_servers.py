@@ -200,7 +200,8 @@ def small_disk(box):
 
 def disk_full_on_the_holder(lab):
     """The disk under the holder's datadir fills up under load. Writes must not stand still for ever: the holder hands over, or its server's
-    refusal is named. When there is room again, the node comes back in sync, or is quarantined with the one commit that waited for room."""
+    refusal is named. When there is room again, the node comes back in sync, or is quarantined with the commits that waited for room, until the
+    operator lets them flow (`mmha rejoin --merge`)."""
     first, second = lab.pair()
     first.sh("systemctl stop mmha", 60)
     small_disk(first)
@@ -217,11 +218,13 @@ def disk_full_on_the_holder(lab):
             first.sh("rm /var/lib/mysql/filler")
             # A commit that waited for room, acknowledged by nobody, may be finished now: then the node is quarantined with it.
             wait_for(lambda: first.state() == "quarantined" or not lab.steady(), 90, "the node to be back, or quarantined", every=0.2)
-            parted = first.state() == "quarantined"
-            if not parted:
-                lab.wait_steady(150)
-            figures = load.finish(judge=[second] if parted else None)
+            merged = ""
+            if first.state() == "quarantined":
+                wait_for(lambda: (first.status()["quarantine"] or {"file": True})["file"], 20, "the extra transactions to be saved")
+                merged = ", " + first.mmha("rejoin", "--merge", timeout=60).check().out.splitlines()[-1]
+            lab.wait_steady(150)
+            figures = load.finish()
         figures.ensure_safe()
-        return f"\"{said[0]}\", outage {outage:.2f} s (writes {writes:.2f}), {figures}"
+        return f"\"{said[0]}\", outage {outage:.2f} s (writes {writes:.2f}){merged}, {figures}"
     finally:
         lab.serving = False
