@@ -40,21 +40,24 @@ pub fn install(config: &Config, me: NodeIndex) -> Result<()> {
     if verify(config, me).map_err(no_gate)? {
         return Ok(());
     }
-    let output = nft(&["-f", "-"], Some(&render(config, me))).map_err(no_gate)?;
-    match output.ok() {
-        true => Ok(()),
-        false => Err(no_gate(Error::failed(refusal(&output)))),
+    let mut refused = String::new();
+    for strays in STRAYS {
+        let output = nft(&["-f", "-"], Some(&render(config, me, strays))).map_err(no_gate)?;
+        if output.ok() {
+            return Ok(());
+        }
+        refused = refusal(&output);
     }
+    Err(no_gate(Error::failed(refused)))
 }
 
 /// Does the gate stand, whole, as this configuration wants it? A foreign `nft flush ruleset` takes it away, and then everything passes:
 /// look again every few seconds.
 pub fn verify(config: &Config, me: NodeIndex) -> Result<bool> {
-    let wanted = render(config, me);
-    let stamp = format!("comment \"{}\"", stamp(&body(config, me)));
     let listing = nft(&["list", "table", "inet", "mmha"], None)?;
     let rules = |text: &str| text.matches(RULE_TAG).count();
-    Ok(listing.ok() && listing.stdout.contains(&stamp) && rules(&listing.stdout) == rules(&wanted))
+    let stands = |body: String| listing.stdout.contains(&format!("comment \"{}\"", stamp(&body))) && rules(&listing.stdout) == rules(&body);
+    Ok(listing.ok() && STRAYS.into_iter().any(|strays| stands(body(config, me, strays))))
 }
 
 /// Take the gate away, and with it every restriction. That there is none, or no nft, or no nf_tables, is fine.
@@ -90,9 +93,21 @@ pub fn shut() -> io::Result<()> {
     LinkSocket::bind(Ipv4Addr::LOCALHOST, 0, None)?.send_marked(MARK_SHUT, discard, b"")
 }
 
+/// What becomes of a client's segment that still comes here for the floating address when it is no longer here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strays {
+    /// Answered by a reset, so that the client asks the network again instead of repeating itself for a second or more.
+    Reset,
+    /// The kernel knows no reset before routing (Linux before 5.9), or cannot tell whose an address is.
+    Lost,
+}
+
+/// The best first.
+const STRAYS: [Strays; 2] = [Strays::Reset, Strays::Lost];
+
 /// What `nft -f` is given: one transaction that replaces our table whole.
-pub fn render(config: &Config, me: NodeIndex) -> String {
-    let body = body(config, me);
+pub fn render(config: &Config, me: NodeIndex, strays: Strays) -> String {
+    let body = body(config, me, strays);
     format!("add table inet mmha\ndelete table inet mmha\ntable inet mmha {{\n  comment \"{}\"\n{body}}}\n", stamp(&body))
 }
 
@@ -102,7 +117,7 @@ pub fn render(config: &Config, me: NodeIndex) -> String {
 ///
 /// Priority -10: before the filter table's chains, so that an accept there cannot let past what is shut here. What the server says to an
 /// existing connection is dropped, a reset excepted; what a client says is answered by a reset, so that it looks for the new holder.
-fn body(config: &Config, me: NodeIndex) -> String {
+fn body(config: &Config, me: NodeIndex, strays: Strays) -> String {
     let (peer, port) = (config.nodes[me.other().at()].address, config.mysql.port);
     let (link_port, gate_ms) = (config.heartbeat.port, config.heartbeat.gate.as_millis());
     let mut remotes: Vec<String> = config.heartbeat.links.iter().map(|link| link[me.other().at()].to_string()).collect();
@@ -110,6 +125,10 @@ fn body(config: &Config, me: NodeIndex) -> String {
     remotes.sort_unstable();
     remotes.dedup();
     let remotes = remotes.join(", ");
+    let strays = match strays {
+        Strays::Reset => stray_chain(config),
+        Strays::Lost => String::new(),
+    };
     format!(
         r#"  set gate {{
     type pkt_type
@@ -126,7 +145,7 @@ fn body(config: &Config, me: NodeIndex) -> String {
     tcp flags & rst == rst return {RULE_TAG}resets may leave"
     drop {RULE_TAG}shut"
   }}
-  chain in {{
+{strays}  chain in {{
     type filter hook input priority -10; policy accept;
     iifname != "lo" tcp dport {port} jump request {RULE_TAG}clients"
   }}
@@ -135,6 +154,18 @@ fn body(config: &Config, me: NodeIndex) -> String {
     meta mark {MARK_OPEN:#x} ip daddr {{ {remotes} }} udp sport {link_port} update @gate {{ meta pkttype timeout {gate_ms}ms }} {RULE_TAG}open"
     meta mark {MARK_SHUT:#x} delete @gate {{ meta pkttype }} {RULE_TAG}shut"
     oifname != "lo" tcp sport {port} jump answer {RULE_TAG}clients"
+  }}
+"#
+    )
+}
+
+/// Only segments that were sent to this box's own MAC come so far (ip_rcv discards every other).
+fn stray_chain(config: &Config) -> String {
+    let (vip, port) = (config.vip.address, config.mysql.port);
+    format!(
+        r#"  chain stray {{
+    type filter hook prerouting priority raw; policy accept;
+    iifname != "lo" ip daddr {vip} tcp dport {port} fib daddr type != local reject with tcp reset {RULE_TAG}not here"
   }}
 "#
     )

@@ -18,7 +18,7 @@ use crate::sys::{clock, timer};
 /// The want is compared with the server this often even when it does not change.
 const RECONCILE_MS: Ms = 1_500;
 const SWITCHING_MS: Ms = 3_000;
-/// Between two attempts to connect a stalled receiver anew.
+/// Between two attempts to connect a stalled receiver anew, or to start an applier again.
 const RESTART_MS: Ms = 5_000;
 const LOOK: Duration = Duration::from_millis(1_500);
 const CLOSE: Duration = Duration::from_millis(2_500);
@@ -176,8 +176,12 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
         }
     }
 
-    /// A thread that stopped with an error of the applier stays stopped: starting it again would hide the error.
+    /// A thread that stopped with an error of the applier stays stopped: starting it again would hide the error. Unless the error passes.
     fn receive_on(&mut self, replica: &Replica) -> Result<(), SqlError> {
+        if replica.applier == ApplierState::Stopped && replica.may_pass() && self.is_time_to_restart() {
+            log::warn!("the applier stopped with {}: starting it again", replica.error().unwrap_or_default());
+            return self.with("starting the applier", LOOK, |session, _, _| role::start_applier(session));
+        }
         match (replica.receiver, replica.applier) {
             (ReceiverState::Stopped, ApplierState::Stopped) if replica.sql_errno == 0 => {
                 self.with("starting replication", LOOK, |session, _, _| role::start_replication(session))
@@ -190,16 +194,23 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
         }
     }
 
+    fn is_time_to_restart(&mut self) -> bool {
+        let now = clock::now_ms();
+        let due = now.saturating_sub(self.restarted_ms) >= RESTART_MS;
+        if due {
+            self.restarted_ms = now;
+        }
+        due
+    }
+
     /// The applier goes on meanwhile, so that nothing received is thrown away.
     fn receive_anew(&mut self, replica: &Replica) -> Result<(), SqlError> {
-        let now = clock::now_ms();
         if replica.receiver == ReceiverState::Stopped || replica.applier == ApplierState::Stopped {
             return self.receive_on(replica);
         }
-        if now.saturating_sub(self.restarted_ms) < RESTART_MS {
+        if !self.is_time_to_restart() {
             return Ok(());
         }
-        self.restarted_ms = now;
         log::warn!("the receiver is connected but brings nothing although the writer is ahead: connecting it anew");
         self.with("restarting the receiver", LOOK, |session, _, _| {
             role::stop_receiver(session).and_then(|()| role::start_receiver(session))

@@ -73,6 +73,7 @@ const GUARDED: &[Fact] = &[
     Fact::DbOk,
     Fact::EpochSaved,
     Fact::FenceOk,
+    Fact::GateShut,
     Fact::IntentOver,
     Fact::LeaseKept,
     Fact::LinkUp,
@@ -171,6 +172,7 @@ fn no_facts_break_an_invariant() {
             }
             if rule.to == State::Granted && state != State::Granted {
                 assert!(has(Fact::PeerApplied), "rule {number} grants before the peer has everything");
+                assert!(has(Fact::GateShut), "rule {number} grants while clients reach the server");
             }
             if state.holds() && has(Fact::Woke) {
                 assert_eq!(rule.to, State::Release, "rule {number} goes on after standing still");

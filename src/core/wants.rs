@@ -79,10 +79,11 @@ impl Core {
         }
     }
 
-    /// Open while serving; left as it is while a restarted agent has not yet decided whether it still serves.
+    /// Open while serving, and while the server is being closed: who only reads goes on, and who writes is told why it ends. Left as it is while
+    /// a restarted agent has not yet decided whether it still serves.
     fn gate(&self, facts: Facts) -> Hold {
         match (self.state, self.vip(facts)) {
-            (State::Active, _) => Hold::Yes,
+            (State::Active | State::Fence, _) => Hold::Yes,
             (_, Hold::Keep) => Hold::Keep,
             _ => Hold::No,
         }

@@ -90,11 +90,11 @@ fn fence_and_kill(
     let (started, mut killed, mut freed) = (Instant::now(), BTreeSet::new(), false);
     // A server full of clients has one place left for an administrator, and that is taken: the kills make room.
     let fencer =
-        open_in_time(login, deadline, || kill_once(killer, dialect, login, spare).map(|mut round| killed.append(&mut round.killed)))?;
+        open_in_time(login, deadline, || kill_once(killer, dialect, login, spare, None).map(|mut round| killed.append(&mut round.killed)))?;
     let fencer_id = fencer.connection_id();
     let fence = Job::start("closing to writes", move || fence(fencer, dialect, deadline))?;
     loop {
-        killed.append(&mut kill_once(killer, dialect, login, spare)?.killed);
+        killed.append(&mut kill_once(killer, dialect, login, spare, None)?.killed);
         match fence.answer.recv_timeout(KILL_EVERY) {
             Ok(Err(error)) if error.code == Some(1205) => break,
             Ok(outcome) => return outcome.map(|()| killed),
@@ -111,7 +111,7 @@ fn fence_and_kill(
             freed = true;
         }
     }
-    let blocker = kill_once(killer, dialect, login, spare)?.left.unwrap_or_else(|| "nobody that can be seen".to_owned());
+    let blocker = kill_once(killer, dialect, login, spare, None)?.left.unwrap_or_else(|| "nobody that can be seen".to_owned());
     Err(SqlError::timeout(format!(
         "server at {}: not read-only after {} ms; {blocker} holds it up",
         login.target,
@@ -164,6 +164,8 @@ fn stop_events(session: &mut Session, dialect: Dialect) -> Result<bool, SqlError
 }
 
 struct Round {
+    /// Everybody who counted.
+    there: BTreeSet<u64>,
     /// Connection ids told to end in this round; one that lingers is told again.
     killed: BTreeSet<u64>,
     /// The longest-running session that is still there.
@@ -178,20 +180,31 @@ fn kill_all(
     deadline: Instant,
 ) -> Result<(BTreeSet<u64>, Option<String>), SqlError> {
     let mut killed = BTreeSet::new();
+    let mut round = kill_once(session, dialect, login, spare, None)?;
+    let there = round.there.clone();
     loop {
-        let mut round = kill_once(session, dialect, login, spare)?;
         killed.append(&mut round.killed);
         if round.left.is_none() || Instant::now() >= deadline {
             return Ok((killed, round.left));
         }
         std::thread::sleep(STILL_FOR);
+        // Whoever comes later finds the server read-only, and may look at it.
+        round = kill_once(session, dialect, login, spare, Some(&there))?;
     }
 }
 
-fn kill_once(session: &mut Session, dialect: Dialect, login: &Login, spare: &Spare) -> Result<Round, SqlError> {
+/// `among`: only sessions with these ids count; `None`: all clients.
+fn kill_once(
+    session: &mut Session,
+    dialect: Dialect,
+    login: &Login,
+    spare: &Spare,
+    among: Option<&BTreeSet<u64>>,
+) -> Result<Round, SqlError> {
     let rows = session.rows(dialect.sessions())?;
     let own = own_connections(&login.target);
-    let mut clients: Vec<&Record> = rows.iter().filter(|row| is_client(row, &own, spare)).collect();
+    let counts = |row: &Record| among.is_none_or(|ids| id_of(row).is_some_and(|id| ids.contains(&id)));
+    let mut clients: Vec<&Record> = rows.iter().filter(|row| is_client(row, &own, spare) && counts(row)).collect();
     clients.sort_by_key(|row| std::cmp::Reverse(row.get("TIME").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)));
     let (mut killed, mut refused) = (BTreeSet::new(), None);
     for row in &clients {
@@ -204,7 +217,8 @@ fn kill_once(session: &mut Session, dialect: Dialect, login: &Login, spare: &Spa
             Err(error) => return Err(error),
         }
     }
-    Ok(Round { killed, left: refused.or_else(|| clients.first().map(|row| describe(row))) })
+    let there = clients.iter().filter_map(|row| id_of(row)).collect();
+    Ok(Round { there, killed, left: refused.or_else(|| clients.first().map(|row| describe(row))) })
 }
 
 /// Whether a session belongs to a client. Sessions still logging in are left alone: a fenced server lets them write nothing,

@@ -50,6 +50,15 @@ impl Replica {
             && ["Waiting for master to send event", "Waiting for source to send event"].contains(&self.receiver_says.as_str())
     }
 
+    /// The applier's error says nothing about the data and is over once there is room, or once a lock is free. 1964 only follows another one,
+    /// which shows when the applier is started again.
+    pub fn may_pass(&self) -> bool {
+        const DISK_FULL: [u32; 3] = [1021, 1026, 1114];
+        const LOCKED: [u32; 2] = [1205, 1213];
+        const PRIOR_COMMIT: u32 = 1964;
+        DISK_FULL.contains(&self.sql_errno) || LOCKED.contains(&self.sql_errno) || self.sql_errno == PRIOR_COMMIT
+    }
+
     /// The first error there is, with its number, for people.
     pub fn error(&self) -> Option<String> {
         [(self.sql_errno, &self.sql_error), (self.io_errno, &self.io_error)]

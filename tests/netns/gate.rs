@@ -203,6 +203,29 @@ fn it_closes_in_time_and_resets_get_out() {
 }
 
 #[test]
+fn whoever_asks_for_an_address_that_has_left_is_told_at_once() {
+    if !privileged() {
+        return;
+    }
+    let other = pair();
+    ip(&format!("addr add {VIP}/32 dev here"));
+    serve();
+    gate::install(&config("stray"), ME).expect("install");
+    let mut holder = Holder::new();
+    holder.beat(gate::MARK_OPEN);
+    let mut client = dial(&other, CLIENT, VIP).expect("open");
+    ip(&format!("addr del {VIP}/32 dev here"));
+    assert_eq!(asks(&mut client).expect_err("it left").kind(), ErrorKind::ConnectionReset);
+    // The client has not heard yet that the address has moved.
+    let show = ip("link show here");
+    let mac = show.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).expect("a MAC").to_owned();
+    other.run(move || ip(&format!("neigh replace {VIP} lladdr {mac} dev there")));
+    let asked = clock::now();
+    refused(dial(&other, CLIENT, VIP));
+    assert!(clock::now() - asked < Duration::from_millis(500), "a lost SYN is repeated after a second");
+}
+
+#[test]
 fn a_peer_that_is_gone_from_the_cable_still_counts_as_sent_to() {
     if !privileged() {
         return;
