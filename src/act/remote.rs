@@ -8,16 +8,13 @@ use std::time::Duration;
 use crate::core::event::{Ms, RemoteSeen};
 use crate::core::want::Remote;
 use crate::sql::fence::{Closed, Keys, Spare, fence_remote};
-use crate::sql::{Fault, Login, bounded};
+use crate::sql::{Login, bounded};
 use crate::sys::slot::Reader;
 use crate::sys::{clock, timer};
 
 /// A living box on the same segment answers a SYN within a millisecond; one that was lost is told from a dead box by asking twice.
-const CONNECT: Duration = Duration::from_millis(450);
 const TIMES: u32 = 2;
 const FENCE: Duration = Duration::from_secs(3);
-const GREETING: Duration = Duration::from_secs(1);
-const AGAIN_MS: Ms = 500;
 
 #[derive(Debug, Clone)]
 pub struct Setting {
@@ -27,23 +24,25 @@ pub struct Setting {
     pub own_key: String,
     pub peer_key: String,
     pub spare: Spare,
+    /// How long its server may take to say its first word, the time between warntime and deadtime; a connection has a little less than half of it.
+    pub patience: Duration,
 }
 
 /// The thread: looks again and again while wanted, until the process ends.
 pub fn run(setting: &Setting, mut wanted: Reader<Remote>, report: impl Fn(RemoteSeen)) {
+    let again_ms = Ms::try_from(setting.patience.as_millis() / 2).unwrap_or(Ms::MAX);
     loop {
-        let want = wanted.get();
-        let mut pause_ms = AGAIN_MS;
-        match want {
-            Remote::No => pause_ms = 3_600_000,
-            Remote::Look | Remote::Fence if is_down(setting) => report(RemoteSeen::Down),
-            Remote::Look | Remote::Fence => {
-                // An earlier "down" must not stand while the server is being closed.
-                report(RemoteSeen::Up);
-                // Looking takes a moment, in which the peer may have been heard.
-                if wanted.get() == Remote::Fence {
-                    report(fence(setting));
-                }
+        let mut pause_ms = again_ms;
+        if wanted.get() == Remote::No {
+            pause_ms = 3_600_000;
+        } else {
+            // An earlier "down" must not stand while the server is being closed.
+            let seen = look(setting);
+            let answers = seen == RemoteSeen::Up;
+            report(seen);
+            // Looking takes a moment, in which the peer may have been heard.
+            if answers && wanted.get() == Remote::Fence {
+                report(fence(setting));
             }
         }
         let _ = timer::wait_readable(&[wanted.as_fd()], clock::now_ms() + pause_ms);
@@ -51,16 +50,23 @@ pub fn run(setting: &Setting, mut wanted: Reader<Remote>, report: impl Fn(Remote
     }
 }
 
-/// Refused at once, or no answer twice in a row.
-fn is_down(setting: &Setting) -> bool {
+/// Down: refused at once, or no answer twice in a row. Mute: the kernel takes connections for a server that stands still; one that runs
+/// speaks first.
+fn look(setting: &Setting) -> RemoteSeen {
     for _ in 0..TIMES {
-        match TcpStream::connect_timeout(&setting.address.into(), CONNECT) {
-            Ok(_) => return false,
-            Err(fault) if fault.kind() == ErrorKind::ConnectionRefused => return true,
+        match TcpStream::connect_timeout(&setting.address.into(), setting.patience * 9 / 20) {
+            Ok(stream) if is_mute(&stream, setting.patience) => return RemoteSeen::Mute,
+            Ok(_) => return RemoteSeen::Up,
+            Err(fault) if fault.kind() == ErrorKind::ConnectionRefused => return RemoteSeen::Down,
             Err(_) => {}
         }
     }
-    true
+    RemoteSeen::Down
+}
+
+fn is_mute(mut stream: &TcpStream, patience: Duration) -> bool {
+    let greeting = stream.set_read_timeout(Some(patience)).and_then(|()| stream.read(&mut [0]));
+    greeting.is_err_and(|fault| matches!(fault.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
 }
 
 fn fence(setting: &Setting) -> RemoteSeen {
@@ -72,17 +78,6 @@ fn fence(setting: &Setting) -> RemoteSeen {
     match outcome {
         Ok(Closed { blocker: Some(blocker), .. }) => RemoteSeen::Failed(format!("read-only, but {blocker} is still there")),
         Ok(closed) => RemoteSeen::Fenced(closed.history),
-        Err(fault) if fault.fault == Fault::Timeout && is_mute(setting) => RemoteSeen::Mute,
         Err(fault) => RemoteSeen::Failed(fault.text),
     }
-}
-
-/// The kernel takes connections for a server that stands still. One that runs speaks first.
-fn is_mute(setting: &Setting) -> bool {
-    let greeting = || {
-        let mut stream = TcpStream::connect_timeout(&setting.address.into(), CONNECT)?;
-        stream.set_read_timeout(Some(GREETING))?;
-        stream.read(&mut [0])
-    };
-    greeting().is_err_and(|fault| matches!(fault.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
 }

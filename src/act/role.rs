@@ -11,7 +11,7 @@ use crate::core::history::History;
 use crate::core::want::{Receiver, Want, Writes};
 use crate::sql::fence::{Keys, Spare, Waiters, close_writes};
 use crate::sql::role::{self, Events, SemiSync};
-use crate::sql::{ApplierState, Login, Observation, ReceiverState, Replica, Session, SqlError, bounded, observe};
+use crate::sql::{ApplierState, Family, Login, Observation, ReceiverState, Replica, Session, SqlError, bounded, observe};
 use crate::sys::slot::{Glance, Reader};
 use crate::sys::{clock, timer};
 
@@ -90,8 +90,11 @@ pub fn run(setting: Setting, mut orders: Reader<Order>, report: impl Fn(u64, Rol
 }
 
 impl<F: Fn(u64, RoleOutcome)> Actor<F> {
-    /// Semi-sync is about to be switched, or the server closed, which does the same.
+    /// Semi-sync is about to be switched, or the server closed, which does the same. Only MySQL answers late then.
     fn ask_patience(&self) {
+        if self.session.as_ref().is_some_and(|session| session.family() == Family::MariaDb) {
+            return;
+        }
         self.setting.patience_until.store(clock::now_ms() + SWITCHING_MS, Ordering::Relaxed);
     }
 

@@ -93,6 +93,8 @@ pub struct RawArbiter {
     pub password_file: At<Option<PathBuf>>,
 }
 
+/// A node that is cut off needs so long (SAFETY B4): `timing::CLOSING` and `timing::LINK_LATENESS`.
+const LETTING_GO: Duration = Duration::from_millis(25);
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -144,10 +146,12 @@ fn heartbeat(section: &Section<'_>) -> RawHeartbeat {
     let three_quarters = deadtime.value * 3 / 4;
     // SAFETY B6: a lease is renewed with every heartbeat and survives three lost turns; the kernel counts whole seconds.
     let lease = Duration::from_secs(u64::try_from((keepalive.value * 4).as_millis().div_ceil(1000)).unwrap_or(1).max(1));
+    let warntime = (deadtime.value / 2).max(keepalive.value * 3);
+    let isolation = three_quarters.min(deadtime.value.saturating_sub(keepalive.value / 2 + LETTING_GO));
     let long = MS..=600 * SECOND;
     RawHeartbeat {
         port: section.number("port", 694, PORTS),
-        warntime: section.duration("warntime", deadtime.value / 2, long.clone()),
+        warntime: section.duration("warntime", warntime, long.clone()),
         initdead: section.duration("initdead", 20 * SECOND, SECOND..=HOUR),
         auto_failback: section.flag("auto_failback", true),
         failback_delay: section.duration("failback_delay", 5 * SECOND, SECOND..=24 * HOUR),
@@ -160,7 +164,7 @@ fn heartbeat(section: &Section<'_>) -> RawHeartbeat {
         ping: section.list("ping", |value| as_address(as_text(value)?)),
         lease: section.duration("lease", lease, SECOND..=60 * SECOND),
         gate: section.duration("gate", three_quarters, long.clone()),
-        isolation: section.duration("isolation", three_quarters, long),
+        isolation: section.duration("isolation", isolation, long),
         keepalive,
         deadtime,
     }
@@ -175,7 +179,7 @@ fn mysql(section: &Section<'_>) -> RawMysql {
         service: section.optional_text("service", unit),
         config_file: section.optional_path("config_file"),
         writer: section.choice("writer", &[("vip", Writer::Vip), ("both", Writer::Both)], Writer::Vip),
-        hang: section.duration("hang", SECOND, 300 * MS..=10 * SECOND),
+        hang: section.duration("hang", 800 * MS, 300 * MS..=10 * SECOND),
         kill_hung: section.flag("kill_hung", true),
     }
 }

@@ -36,7 +36,7 @@ fn defaults() {
     assert_eq!((heartbeat.auto_failback, heartbeat.failback_delay), (true, ms(5000)));
     assert_eq!(heartbeat.authkeys, Path::new("/etc/mmha/authkeys"));
     assert_eq!((config.mysql.port, config.mysql.user.as_str(), config.mysql.writer), (3306, "root", Writer::Vip));
-    assert_eq!((config.mysql.hang, config.mysql.kill_hung, config.mysql.password.is_none()), (ms(1000), true, true));
+    assert_eq!((config.mysql.hang, config.mysql.kill_hung, config.mysql.password.is_none()), (ms(800), true, true));
     assert_eq!((config.replication.filter, config.replication.durability), (Filter::Replica, Durability::Lossless));
     assert_eq!((config.replication.binlog_size, config.replication.binlog_expire), (100 << 20, ms(864_000_000)));
     assert_eq!(config.replication.password.reveal(), "s3cret");
@@ -55,6 +55,10 @@ fn everything_set() {
         c.heartbeat.links == [["10.0.0.1", "10.0.0.2"].map(|a| a.parse::<std::net::Ipv4Addr>().unwrap())]
     });
     check("deadtime = \"10s\"\n", |c| c.heartbeat.warntime == Duration::from_secs(5) && c.heartbeat.gate == Duration::from_millis(7500));
+    check("keepalive = \"20ms\"\ndeadtime = \"100ms\"\n", |c| {
+        let ms = Duration::from_millis;
+        (c.heartbeat.warntime, c.heartbeat.gate, c.heartbeat.isolation) == (ms(60), ms(75), ms(65))
+    });
     check("keepalive = \"20ms\"\ndeadtime = \"100ms\"\nwarntime = \"60ms\"\ngate = \"70ms\"\nisolation = \"65ms\"\n", |c| {
         c.heartbeat.lease.as_secs() == 1
     });

@@ -38,6 +38,8 @@ const EPOCH: &str = "/var/lib/mmha/epoch";
 const ARBITER: &str = "/run/mmha/arbiter";
 /// Threads of ours do little; locked memory counts.
 const STACK: usize = 256 * 1024;
+/// For the first word of the peer's server; a healthy one speaks within a millisecond.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(1);
 /// One statement at the own server; the observer's own limit is shorter.
 const OWN_ANSWER: Duration = Duration::from_secs(3);
 /// A client of the control socket waits no longer than this for the core's thread.
@@ -230,6 +232,7 @@ impl Starter<'_> {
             own_key: limits::key(self.config, self.me.other()),
             peer_key: limits::key(self.config, self.me),
             spare: Spare::of(self.config),
+            patience: (self.config.heartbeat.deadtime.saturating_sub(self.config.heartbeat.warntime)).min(LONGEST_PATIENCE),
         };
         let events = self.events();
         self.thread("remote", move || remote::run(&setting, wanted, |seen| events(Event::Remote(seen))))
