@@ -10,10 +10,10 @@ use crate::sys::netlink::Monitor;
 use crate::sys::slot::Reader;
 use crate::sys::{clock, timer};
 
-/// Each look starts children: 10 s keeps their cost at a thousandth of a core.
-const LOOK_EVERY_MS: u64 = 10_000;
-/// The firewall's own listing is dearer, and its loss opens no second writer: every third look.
-const FIREWALL_EVERY: u32 = 3;
+/// Each look starts children. The kernel tells of changes through nf_tables, not of those by the older iptables.
+const LOOK_EVERY_MS: u64 = 30_000;
+/// When the kernel tells nothing at all.
+const LOOK_BLINDLY_EVERY_MS: u64 = 10_000;
 /// Whoever changes rules all the time makes us look no more often than this.
 const SPACING_MS: u64 = 1_000;
 
@@ -26,14 +26,10 @@ pub struct Guarded {
 /// The thread; `report` gets the list of troubles whenever it changes.
 pub fn run(mut wanted: Reader<Guarded>, gate_available: bool, report: impl Fn(Vec<String>)) {
     let mut told: Option<Vec<String>> = None;
-    let (mut turn, mut firewall) = (0_u32, None);
     let changes = Monitor::rules().ok();
     loop {
         let guarded = wanted.get();
-        if turn.is_multiple_of(FIREWALL_EVERY) {
-            firewall = firewall_trouble(&guarded);
-        }
-        let troubles: Vec<String> = [firewall.clone(), gate_trouble(&guarded, gate_available)].into_iter().flatten().collect();
+        let troubles: Vec<String> = [firewall_trouble(&guarded), gate_trouble(&guarded, gate_available)].into_iter().flatten().collect();
         if told.as_ref() != Some(&troubles) {
             for trouble in &troubles {
                 log::warn!("{trouble}");
@@ -41,22 +37,23 @@ pub fn run(mut wanted: Reader<Guarded>, gate_available: bool, report: impl Fn(Ve
             report(troubles.clone());
             told = Some(troubles);
         }
-        let rung = wait(&wanted, changes.as_ref(), clock::now_ms());
+        wait(&wanted, changes.as_ref(), clock::now_ms());
         wanted.take_bell();
-        turn = if rung { 0 } else { turn.wrapping_add(1) };
     }
 }
 
-/// Until the next look; true: something has changed, so look at everything.
-fn wait(wanted: &Reader<Guarded>, changes: Option<&Monitor>, now: u64) -> bool {
+/// Until the next look.
+fn wait(wanted: &Reader<Guarded>, changes: Option<&Monitor>, now: u64) {
     let rung = |until: u64, changes: Option<&Monitor>| {
         let fds: Vec<_> = std::iter::once(wanted.as_fd()).chain(changes.map(AsFd::as_fd)).collect();
         timer::wait_readable(&fds, until).is_ok_and(|ready| ready.contains(&true))
     };
-    let rung = rung(now + SPACING_MS, None) || rung(now + LOOK_EVERY_MS, changes);
+    let every = if changes.is_some() { LOOK_EVERY_MS } else { LOOK_BLINDLY_EVERY_MS };
+    let _ = rung(now + SPACING_MS, None) || rung(now + every, changes);
     // Notices of what we have just put back ourselves are gone with the rest by the second look.
-    let changed = changes.is_some_and(|changes| changes.drain().unwrap_or(false));
-    rung || changed
+    if let Some(changes) = changes {
+        let _ = changes.drain();
+    }
 }
 
 fn firewall_trouble(guarded: &Guarded) -> Option<String> {

@@ -20,9 +20,9 @@ use crate::sys::arp::{ArpSocket, Mac};
 use crate::sys::netlink::{self, Link, Monitor};
 use crate::sys::{clock, timer};
 
-/// The interface is looked at this often, besides at once when the kernel says that it changed: of a lost carrier it says so up to a second
-/// late (net/core/link_watch.c).
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The interface is looked at so often, besides at once when the kernel says that it changed: of a lost carrier it says so up to a second
+/// late (net/core/link_watch.c). In between twice the pings' interval, half the time after which a node that is cut off must know it.
+const LOOK_EVERY: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(1);
 /// What changes rarely: our addresses and the other interfaces. A new socket or interface looks at once.
 const SURVEY_EVERY: Duration = Duration::from_secs(5);
 /// But not more often than this: containers that come and go make a storm of such notices.
@@ -103,7 +103,7 @@ pub fn spawn(config: LanConfig, report: impl Fn(LanEvent) + Send + 'static) -> i
     let watcher = Watcher {
         pings: Pings::new(config.own, &config.ping),
         ping: Every::new(config.interval),
-        look: Every::new(LOOK_EVERY),
+        look: Every::new((config.interval * 2).clamp(*LOOK_EVERY.start(), *LOOK_EVERY.end())),
         looked: Duration::ZERO,
         survey: Every::new(SURVEY_EVERY),
         monitor: Monitor::open()?,

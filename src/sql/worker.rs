@@ -1,11 +1,11 @@
 //! Disposable threads for calls that may never come back. The caller waits no longer than its bound; a thread that is still busy then
-//! is left behind. Refuses to start more once too many are left behind, because each is a symptom of the same hung server.
+//! is left behind, one that has come back takes the next call. Refuses to start more once too many are left behind, because each is a symptom of the same hung server.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::sql::error::SqlError;
@@ -15,7 +15,13 @@ const ABANDONED_AT_MOST: usize = 16;
 /// The client library's deepest recursion is far below this; it is address space, not memory.
 const STACK_BYTES: usize = 1 << 20;
 
+/// Threads that wait for another call: the observer's and the role's, most of the time.
+const IDLE_AT_MOST: usize = 2;
+
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
+static IDLE: Mutex<Vec<SyncSender<Task>>> = Mutex::new(Vec::new());
+
+type Task = Box<dyn FnOnce() + Send>;
 
 /// Runs `call` on its own thread and waits at most `limit` for it. `what` names it in the error.
 pub fn bounded<T, F>(what: &str, limit: Duration, call: F) -> Result<T, SqlError>
@@ -74,11 +80,7 @@ impl<T: Send + 'static> Job<T> {
                 ABANDONED.fetch_sub(1, Ordering::SeqCst);
             }
         };
-        std::thread::Builder::new()
-            .name("mysql".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(body)
-            .map_err(|error| SqlError::other(format!("{what}: cannot start a thread: {error}")))?;
+        hand_out(Box::new(body)).map_err(|error| SqlError::other(format!("{what}: cannot start a thread: {error}")))?;
         Ok(Job { answer, settled })
     }
 
@@ -87,6 +89,35 @@ impl<T: Send + 'static> Job<T> {
         ABANDONED.fetch_add(1, Ordering::SeqCst);
         if self.settled.swap(true, Ordering::SeqCst) {
             ABANDONED.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// To a thread that waits, or to a new one.
+fn hand_out(mut task: Task) -> std::io::Result<()> {
+    while let Some(waiting) = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+        match waiting.send(task) {
+            Ok(()) => return Ok(()),
+            Err(SendError(back)) => task = back,
+        }
+    }
+    std::thread::Builder::new().name("mysql".to_owned()).stack_size(STACK_BYTES).spawn(|| work(task)).map(drop)
+}
+
+fn work(mut task: Task) {
+    let (sender, inbox) = sync_channel(1);
+    loop {
+        task();
+        {
+            let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() >= IDLE_AT_MOST {
+                return;
+            }
+            idle.push(sender.clone());
+        }
+        match inbox.recv() {
+            Ok(next) => task = next,
+            Err(_) => return,
         }
     }
 }
