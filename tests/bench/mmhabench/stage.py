@@ -1,0 +1,97 @@
+"""One case being played on one pair: faults and repairs in phases, each watched until it is over, each one sample.
+
+Refuses to wait for ever: what has not come back after 15 s beyond the agent's own patience is "none".
+"""
+
+import contextlib
+import time
+
+from mmhalab.sh import LabError, wait_for
+
+from .watch import Load
+
+PATIENCE = 15.0  # seconds in which something must have happened, beyond the silence that the agent waits for
+RETURN = 75.0  # the same for the way home: Heartbeat restarts both sides, keepalived's clients wait for their neighbour entry to age
+UNSENT = 0.5  # rows acknowledged this shortly before a count are not counted
+
+
+class Stage:
+    def __init__(self, agent):
+        self.agent, self.lab = agent, agent.lab
+        self.first, self.second = self.lab.boxes
+        self.samples, self.load, self.notes = [], None, []
+
+    @property
+    def silence(self):
+        return self.agent.variant.silence
+
+    def fault(self, row, act, least=0.0, settled=None):
+        """Break something; watch for `least` seconds and until clients are served steadily (and `settled`), or until patience ends."""
+        self._phase(row, act, least, self.silence * 1.5 + PATIENCE, settled or (lambda: True))
+
+    def home(self, row, act, from_start=False):
+        """Repair it and watch until db-01 alone holds the address and serves; then everything acknowledged must be there."""
+        before = len(self.samples)
+        self._phase(row, act, 0.5, RETURN, lambda: self.load.holding() == ("db-01",) and self.load.server() == "db-01", from_start)
+        self.agent.catch_up()
+        for sample in self.samples[before:]:
+            sample["lost"] = self.lost(self.first, 25)
+            sample["home"] = self.load.holding() == ("db-01",)
+
+    def _phase(self, row, act, least, bound, settled, from_start=False):
+        start = time.monotonic()
+        act()
+        with contextlib.suppress(LabError):
+            wait_for(lambda: time.monotonic() - start >= least and self.load.calm(start) and settled(), bound, "the service", every=0.1)
+        end = time.monotonic()
+        figures = self.load.count(start, end, from_start)
+        serving = next((box for box in self.lab.boxes if box.name == figures["server"]), None)
+        figures["lost"] = None if figures["open"] or serving is None else self.lost(serving, 0, end - UNSENT)
+        self.samples.append({"row": row, "watched": end - start, **figures})
+
+    def lost(self, box, bound, until=None):
+        """How many acknowledged rows the box's server does not show (`bound`: seconds for replication to deliver them); None if it does not answer."""
+        left = None
+
+        def all_there():
+            nonlocal left
+            shown = box.sql(f"SELECT n FROM shop.numbered WHERE writer='{self.load.label}'", 10).split()
+            left = len(self.load.acknowledged(until or time.monotonic() - UNSENT) - set(map(int, shown)))
+            return left == 0
+
+        with contextlib.suppress(LabError):
+            wait_for(all_there, bound, "every acknowledged row", every=0.3)
+        return left
+
+    def note(self, text):
+        """Something a reader should know of this case with this agent."""
+        self.notes.append(text)
+
+
+def play(agent, case):
+    """Play a case on a pair at rest and bring it back to rest; returns its samples."""
+    stage = Stage(agent)
+    started = time.monotonic()
+    with Load(agent.lab) as load:
+        stage.load = load
+        case.act(stage)
+    with contextlib.suppress(LabError):
+        agent.wait_rest(20)
+        return finished(stage, started)
+    stage.note("by hand")
+    agent.lab.heal()
+    for box in agent.lab.boxes:
+        if not box.powered:
+            box.power_off()
+            box.boot()
+    agent.mend()
+    return finished(stage, started)
+
+
+def finished(stage, started):
+    took = time.monotonic() - started
+    for sample in stage.samples:
+        sample["took"] = took
+        if stage.notes:
+            sample["notes"] = stage.notes
+    return stage.samples
