@@ -3,12 +3,12 @@
 Refuses to help while a case is being measured; what a person would have to do by hand is done between the phases and said.
 """
 
+import contextlib
 import re
-import shutil
 
 from mmhalab import net
 from mmhalab.lab import together
-from mmhalab.sh import ensure, wait_for
+from mmhalab.sh import LabError, wait_for
 
 from . import handmade
 from .template import peers_template
@@ -91,6 +91,10 @@ class Agent:
         """Replication as a person would start it again after a failure."""
         handmade.nudge(self.lab.boxes)
 
+    def asks(self):
+        """Whether it says that it will not go on without a person."""
+        return False
+
     def mend(self):
         """What an operator does when the pair did not come back by itself."""
         for box in self.lab.boxes:
@@ -151,8 +155,22 @@ class Mmha(Agent):
     def catch_up(self):
         """It does so itself."""
 
-    def stop_hard(self, box):
-        box.run(["systemctl", "stop", self.unit], 40)
+    def asks(self):
+        return bool(self.quarantined())
+
+    def quarantined(self):
+        """Boxes with rows that the other one lacks: the manual's answer is `mmha rejoin`."""
+        found = []
+        for box in self.lab.boxes:
+            with contextlib.suppress(LabError, ValueError):
+                found += [box] if box.state() == "quarantined" else []
+        return found
+
+    def mend(self):
+        for box in self.quarantined():
+            box.mmha("rejoin", "--merge", timeout=120).check()
+        self.start_all()
+        self.wait_rest(90)
 
 
 def adapted(text, settings):

@@ -116,6 +116,7 @@ def start(stage):
     """From the same moment on both; nobody serves before."""
     for box in (stage.second, stage.first):
         box.sh(["systemctl", "stop", stage.agent.unit], 100)
+    wait_for(lambda: not stage.load.holding(), 20, "nobody to hold the VIP")
     stage.home("start", lambda: together(*(lambda box=box: box.sh(["systemctl", "start", stage.agent.unit], 100) for box in stage.lab.boxes)),
                from_start=True)
 

@@ -12,6 +12,7 @@ from .watch import Load
 
 PATIENCE = 15.0  # seconds in which something must have happened, beyond the silence that the agent waits for
 RETURN = 75.0  # the same for the way home: Heartbeat restarts both sides, keepalived's clients wait for their neighbour entry to age
+ASKING = 3.0  # an agent that asks for a person for so long will not go on by itself
 UNSENT = 0.5  # rows acknowledged this shortly before a count are not counted
 
 
@@ -20,6 +21,7 @@ class Stage:
         self.agent, self.lab = agent, agent.lab
         self.first, self.second = self.lab.boxes
         self.samples, self.load, self.notes = [], None, []
+        self.asking_since = None
 
     @property
     def silence(self):
@@ -30,13 +32,23 @@ class Stage:
         self._phase(row, act, least, self.silence * 1.5 + PATIENCE, settled or (lambda: True))
 
     def home(self, row, act, from_start=False):
-        """Repair it and watch until db-01 alone holds the address and serves; then everything acknowledged must be there."""
-        before = len(self.samples)
-        self._phase(row, act, 0.5, RETURN, lambda: self.load.holding() == ("db-01",) and self.load.server() == "db-01", from_start)
+        """Repair it and watch until db-01 alone holds the address and serves, or the agent asks for a person; then everything acknowledged
+        must be there. Where nobody serves before, the time counts from the repair."""
+        from_start = from_start or (bool(self.samples) and self.samples[-1]["open"])
+        self._phase(row, act, 0.5, RETURN, lambda: self.is_home() or self.asks(), from_start)
         self.agent.catch_up()
-        for sample in self.samples[before:]:
-            sample["lost"] = self.lost(self.first, 25)
-            sample["home"] = self.load.holding() == ("db-01",)
+        sample = self.samples[-1]
+        sample["home"] = self.is_home()
+        server = next((box for box in self.lab.boxes if box.name == self.load.server()), self.first)
+        sample["lost"] = self.lost(server, 25 if sample["home"] else 0)
+
+    def is_home(self):
+        return self.load.holding() == ("db-01",) and self.load.server() == "db-01"
+
+    def asks(self):
+        """Whether the agent has said for a while that an operator must decide."""
+        self.asking_since = (self.asking_since or time.monotonic()) if self.agent.asks() else None
+        return self.asking_since is not None and time.monotonic() - self.asking_since >= ASKING
 
     def _phase(self, row, act, least, bound, settled, from_start=False):
         start = time.monotonic()
@@ -69,29 +81,34 @@ class Stage:
 
 
 def play(agent, case):
-    """Play a case on a pair at rest and bring it back to rest; returns its samples."""
+    """Play a case on a pair at rest; returns its samples, and whether the pair is at rest again, if need be with a person's help."""
     stage = Stage(agent)
     started = time.monotonic()
     with Load(agent.lab) as load:
         stage.load = load
         case.act(stage)
-    with contextlib.suppress(LabError):
-        agent.wait_rest(20)
-        return finished(stage, started)
-    stage.note("by hand")
-    agent.lab.heal()
-    for box in agent.lab.boxes:
-        if not box.powered:
-            box.power_off()
-            box.boot()
-    agent.mend()
-    return finished(stage, started)
-
-
-def finished(stage, started):
-    took = time.monotonic() - started
+    rested = at_rest(stage)
     for sample in stage.samples:
-        sample["took"] = took
+        sample["took"] = time.monotonic() - started
         if stage.notes:
             sample["notes"] = stage.notes
-    return stage.samples
+    return stage.samples, rested
+
+
+def at_rest(stage):
+    agent = stage.agent
+    if stage.samples[-1].get("home"):
+        with contextlib.suppress(LabError):
+            agent.wait_rest(30)
+            return True
+    stage.note("by hand")
+    agent.lab.heal()
+    try:
+        for box in (box for box in agent.lab.boxes if not box.powered):
+            box.power_off()
+            box.boot()
+        agent.mend()
+    except LabError as error:
+        stage.note(f"new pair: {error}")
+        return False
+    return True
