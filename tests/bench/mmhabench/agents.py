@@ -25,6 +25,14 @@ auto_failback on
 node db-01
 node db-02
 """
+UNIT = """[Service]
+Type=forking
+GuessMainPID=no
+PIDFile=
+ExecStart=
+ExecStart=/usr/libexec/heartbeat/heartbeat
+LimitMEMLOCK=infinity
+"""
 KEEPALIVED = """global_defs {{
     router_id {name}
     vrrp_version {version}
@@ -115,7 +123,14 @@ class Agent:
 
 
 class Heartbeat(Agent):
+    """With a drop-in that is kinder to it than the package: after a partition it restarts itself in a new process, and the packaged unit takes
+    the end of the old one for the end of the service and stops the new one, on one node or both, for good."""
+
     def configure(self, box, peer):
+        extra = box.root / "etc/systemd/system/heartbeat.service.d/restart.conf"
+        extra.parent.mkdir()
+        extra.write_text(UNIT)
+        box.sh(["systemctl", "daemon-reload"])
         place = box.root / "etc/ha.d"
         (place / "ha.cf").write_text(HEARTBEAT.format(peer=peer.address, **self.variant.settings))
         (place / "haresources").write_text(f"db-01 IPaddr2::{net.VIP}\n")
