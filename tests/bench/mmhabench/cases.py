@@ -79,9 +79,9 @@ def planned_stop(stage):
 
 
 def _cut(stage, row, what):
-    """For as long as the agent needs to notice, and 6 s more: what goes wrong lasts as long as the cut."""
+    """What goes wrong lasts as long as the cut."""
     frames = [f'iifname "{a}" oifname "{b}" {what}'.strip() for a, b in (("db-01", "db-02"), ("db-02", "db-01"))]
-    stage.fault(row, lambda: net.drop(frames), least=stage.silence * 1.2 + 6)
+    stage.fault(row, lambda: net.drop(frames), least=stage.lasting)
     stage.home(f"{row}-healed", net.heal)
 
 
@@ -94,7 +94,7 @@ def cut_all(stage):
 
 
 def agent_killed(stage):
-    stage.fault("agent-killed", lambda: stage.agent.signal(stage.first, "KILL"), least=stage.silence * 1.2 + 6)
+    stage.fault("agent-killed", lambda: stage.agent.signal(stage.first, "KILL"), least=stage.lasting)
     stage.home("agent-killed-back", lambda: stage.first.sh(["systemctl", "start", stage.agent.unit]))
 
 

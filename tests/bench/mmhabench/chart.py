@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 from . import table
 from .cases import ROWS
 
-LEFT, WIDTH, RIGHT, BAR, GAP, TOP = 250, 560, 70, 9, 12, 90
+LEFT, WIDTH, RIGHT, BAR, GAP, TOP = 250, 560, 70, 9, 12, 108
 LOW, HIGH = 0.01, 100.0
 LIGHT = ("#b45309", "#f59e0b", "#1e3a8a", "#3b82f6", "#93c5fd", "#047857", "#34d399")
 DARK = ("#d97706", "#fbbf24", "#6366f1", "#60a5fa", "#bfdbfe", "#10b981", "#6ee7b7")
@@ -35,7 +35,7 @@ def chart(found):
         bars = [(at, groups[row, variant.name]) for at, variant in enumerate(agents) if (row, variant.name) in groups]
         if not bars:
             continue
-        height = len(bars) * BAR
+        height = max(len(bars) * BAR, 24)
         body.append(label(ROWS[row], y + height / 2))
         for place, (at, samples) in enumerate(bars):
             body += bar(at, samples, y + place * BAR)
@@ -70,6 +70,8 @@ def legend(agents):
         left, top = 10 + at % 3 * 290, 34 + at // 3 * 16
         parts.append(f'<rect class="a{at}" x="{left}" y="{top}" width="10" height="10"/>')
         parts.append(f'<text class="small" x="{left + 15}" y="{top + 9}">{escape(variant.title)}</text>')
+    parts.append('<circle class="bad" cx="15" cy="87" r="3.5"/><text class="small" x="25" y="91">two holders of the address, or acknowledged rows missing</text>')
+    parts.append('<rect class="open" x="390" y="82" width="24" height="10"/><text class="small" x="420" y="91">no end while it was watched</text>')
     return parts
 
 
@@ -77,7 +79,7 @@ def label(text, middle):
     """Long names take two lines."""
     words, lines = text.split(), [""]
     for word in words:
-        if len(lines[-1]) + len(word) > 38:
+        if len(lines[-1]) + len(word) > 33:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     start = middle + 4 - (len(lines) - 1) * 7
@@ -103,5 +105,5 @@ def bar(at, samples, top):
         text = table.shown(value)
     parts.append(f'<text class="small" x="{end + 4:.1f}" y="{middle + 3.5}">{text}</text>')
     if table.unsafe(samples):
-        parts.append(f'<circle class="bad" cx="{end + 36:.1f}" cy="{middle}" r="3.5"/>')
+        parts.append(f'<circle class="bad" cx="{end + 38:.1f}" cy="{middle}" r="3.5"/>')
     return parts

@@ -14,12 +14,14 @@ BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 READING = """Two Debian 12 boxes with MariaDB on one machine, their own network, one client: a new connection and a query every 5 ms, each independent of the
 ones before, and a writer of numbered rows. *Outage* is the longest time between two answers (*write outage*: two acknowledgements); figures
 below 0.1 s are mostly the scheduler. *Two holders* asks both kernels every 5 ms who has the address; what goes wrong for as long as a fault
-lasts lasted as long as it was watched (silence × 1.2 + 6 s). *Rows missing*: acknowledged, and absent on the server that the client talks to
+lasts lasted as long as it was watched (the silence the agent waits for × 1.2 + 5 s). *Rows missing*: acknowledged, and absent on the server that the client talks to
 then; after a way home, once replication had its time to deliver. "none": no end within 15 s (and the silence the agent waits for × 1.5).
-Several runs are shown as shortest / **median** / longest. †N: N times a person had to bring the pair back by hand. Heartbeat
-and keepalived work over a pair joined by hand (asynchronous, by file and position), as packaged, mmha over the pair its own bootstrap makes
-(semi-synchronous, without the flap brake, since every case breaks the same pair). The server is restarted by systemd 5 s after its death, as
-packaged, under every agent."""
+A way home after "none" counts from the repair. Several runs are shown as shortest / **median** / longest. †: the pair did not come back
+to rest by itself in every run, and a person acted: both agents started anew, or `mmha rejoin --merge` for a node in quarantine. Heartbeat
+and keepalived work over a pair joined by hand (asynchronous, by file and position), mmha over the pair its own bootstrap makes
+(semi-synchronous; without the flap brake, since every case breaks the same pair). All run under systemd as packaged, but Heartbeat has a
+unit that survives its own restart: the packaged one stops it for good after a partition. The server is restarted by systemd 5 s after its
+death, as packaged, under every agent. keepalived has a check script with `SELECT 1`, once a second, 0.9 s at most."""
 
 
 def document(found):
@@ -37,8 +39,10 @@ def when_and_where(found):
     dates = sorted({sample["date"] for part in results.PARTS for sample in found[part]})
     spec = found["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in sorted(found["versions"].items()))
+    counts = [len(samples) for samples in table.grouped(found).values()] or [0]
+    runs = f"{min(counts)} to {max(counts)} runs" if min(counts) != max(counts) else f"{max(counts)} runs" if max(counts) != 1 else "single runs"
     days = " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "never"
-    return (f"Measured on {days} on {spec['cores']} cores ({spec['processor']}), {spec['memory']} of memory, Linux {spec['kernel']}; {versions}. "
+    return (f"Measured on {days} ({runs} of each case) on {spec['cores']} cores ({spec['processor']}), {spec['memory']} of memory, Linux {spec['kernel']}; {versions}. "
             "`tests/bench/run` measures it again.")
 
 

@@ -12,6 +12,7 @@ from .watch import Load
 
 PATIENCE = 15.0  # seconds in which something must have happened, beyond the silence that the agent waits for
 RETURN = 75.0  # the same for the way home: Heartbeat restarts both sides, keepalived's clients wait for their neighbour entry to age
+LASTING = 5.0
 ASKING = 3.0  # an agent that asks for a person for so long will not go on by itself
 UNSENT = 0.5  # rows acknowledged this shortly before a count are not counted
 
@@ -26,6 +27,11 @@ class Stage:
     @property
     def silence(self):
         return self.agent.variant.silence
+
+    @property
+    def lasting(self):
+        """How long a fault lasts that clients may not notice at once: as long as the agent needs to notice, and some seconds more."""
+        return self.silence * 1.2 + LASTING
 
     def fault(self, row, act, least=0.0, settled=None):
         """Break something; watch for `least` seconds and until clients are served steadily (and `settled`), or until patience ends."""

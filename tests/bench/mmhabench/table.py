@@ -64,9 +64,8 @@ def lost(samples):
 
 
 def remarks(samples):
-    """What a person had to do."""
-    found = sum("by hand" in sample.get("notes", ()) for sample in samples)
-    return f" †{found}" if found else ""
+    """Whether a person had to act."""
+    return " †" if any("by hand" in sample.get("notes", ()) for sample in samples) else ""
 
 
 def detail(found):
@@ -109,7 +108,7 @@ def cell(samples):
     if not samples:
         return ""
     ended = [sample for sample in samples if not sample["open"]]
-    parts = [shown(median(ended)) if len(ended) * 2 > len(samples) else NEVER]
+    parts = [(shown(median(ended)) if len(ended) * 2 > len(samples) else NEVER) + remarks(samples)]
     two = median(samples, "two")
     if two >= NOTICED:
         parts.append(f"**two holders {shown(two)}**")
@@ -124,7 +123,7 @@ COSTS = (
     ("CPU at rest, % of a core", lambda s: f"{s['cpu']:.2f}"), ("wakeups per second", lambda s: f"{s['wakeups']:.0f}"),
     ("processes", lambda s: str(s["processes"])), ("threads", lambda s: str(s["threads"])),
     ("heartbeats sent per second (UDP, VRRP)", lambda s: f"{s['datagrams']:.1f}"), ("… bytes per second", lambda s: f"{s['datagrams_bytes']:.0f}"),
-    ("ping and ARP packets sent per second", lambda s: f"{s['other']:.1f}"),
+    ("pings and ARP packets sent per second", lambda s: f"{s['other'] + s['arp']:.1f}"),
     ("TCP bytes sent per second, replication at rest included", lambda s: f"{s['tcp_bytes']:.0f}"),
     ("running programs on disk, MB", lambda s: f"{s['program'] / 1e6:.2f}"),
     ("start of the program to ready, s", lambda s: "" if s["ready"] is None else f"{s['ready']:.3f}"),

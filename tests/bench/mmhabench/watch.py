@@ -11,9 +11,9 @@ from mmhalab.measure import Client, Helper
 from mmhalab.sh import wait_for
 
 EVERY = 0.005  # a new connection and a query, and a row, this often
-CALM = 1.5  # so long without a gap means: it serves again
+CALM = 1.0  # so long without a gap means: it serves again
 GAP = 0.25  # a gap, for that purpose
-OPEN = 1.0  # a silence at the end of the watch that is longer than this is an outage that has not ended
+OPEN = 0.9  # a silence at the end of the watch that is longer than this is an outage that has not ended
 
 
 class Tail:
