@@ -13,12 +13,13 @@ from mmhalab import sandbox, templates
 from mmhalab.sh import run, sh
 
 PACKAGES = ("heartbeat", "keepalived")
+UNITS = (*PACKAGES, "logd")  # logd comes with heartbeat, which logs to its own file here
 
 
 def peers_template():
     """The path of the finished template; builds it when this machine has none yet."""
     base = templates.template("mariadb")
-    key = hashlib.sha256((base.name + repr(PACKAGES) + inspect.getsource(_install)).encode()).hexdigest()[:12]
+    key = hashlib.sha256((base.name + repr((PACKAGES, UNITS)) + inspect.getsource(_install)).encode()).hexdigest()[:12]
     cache = templates.cache_dir()
     final = cache / f"bench-{key}"
     with templates.locked(cache / "bench.lock"):
@@ -45,7 +46,7 @@ def _install(root):
     try:
         run([*apt, "update"], 300, env=env).check()
         run([*apt, "install", "-y", "--no-install-recommends", *PACKAGES], 1200, env=env).check()
-        run([*chroot, "systemctl", "disable", *PACKAGES]).check()
+        run([*chroot, "systemctl", "disable", *UNITS]).check()
         sh([*chroot, "apt-get", "clean"])
         shutil.rmtree(root / "var/lib/apt/lists")
         (root / "var/lib/apt/lists/partial").mkdir(parents=True)
