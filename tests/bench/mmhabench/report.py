@@ -21,7 +21,8 @@ to rest by itself in every run, and a person acted: both agents started anew, or
 and keepalived work over a pair joined by hand (asynchronous, by file and position), mmha over the pair its own bootstrap makes
 (semi-synchronous; without the flap brake, since every case breaks the same pair). All run under systemd as packaged, but Heartbeat has a
 unit that survives its own restart: the packaged one stops it for good after a partition. The server is restarted by systemd 5 s after its
-death, as packaged, under every agent. keepalived has a check script with `SELECT 1`, once a second, 0.9 s at most."""
+death, as packaged, under every agent. "Standby 3 s behind" is STOP SLAVE there; whether an agent
+starts it again in that time is its own affair. keepalived has a check script with `SELECT 1`, once a second, 0.9 s at most."""
 
 
 def document(found):
