@@ -27,9 +27,9 @@ starts it again in that time is its own affair. keepalived has a check script wi
 
 def document(found):
     return "\n".join([
-        "# Measured beside the others", "", when_and_where(found), "", READING, "", f"![client outages]({CHART})", "", "## In short", "",
-        *table.summary(found), "", *part("## What it costs", table.costs(found)), *part("## A busy machine", table.busy(found)),
-        "## Every case", "", *table.detail(found)])
+        "# Measured beside the others", "", when_and_where(found), "", READING, "", f"![client outages]({CHART})", "", *part("## In short", table.summary(found)),
+        *part("## What it costs", table.costs(found)), *part("## A busy machine", table.busy(found)),
+        *part("## Every case", table.detail(found))])
 
 
 def part(title, lines):
@@ -66,7 +66,7 @@ def publish(found, top):
         raise LabError(f"README.md has no place for the table: {BEGIN} and {END} are missing")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    short = ["## Measured beside the others", "", when_and_where(found), "A median of the client's outage; in bold what must not happen.", "",
+    short = ["## Measured beside the others", "", when_and_where(found), "Median of the client's outage (and of writes, where they were out for longer); in bold what must not happen; †: it took a person to bring the pair back.", "",
              f"![client outages]({place.relative_to(top)}/{CHART})", "", *table.summary(found), "", *table.costs(found), "", *table.busy(found), "",
              f"How it was measured, and every figure: [{DOCUMENT}]({place.relative_to(top)}/{DOCUMENT})."]
     readme.write_text(f"{before}{BEGIN}\n" + "\n".join(short) + f"\n{END}{after}")

@@ -6,6 +6,7 @@ from .cases import ROWS
 from .variants import VARIANTS
 
 NEVER = "none"
+LAGGING = 0.5  # seconds by which writes must be later than reads for a word
 NOTICED = 0.05  # seconds with two holders from which on they are worth a word
 
 
@@ -31,6 +32,8 @@ def shown(value):
 def spread(values):
     """min / median / max, or the one value."""
     values = sorted(values)
+    if values[-1] == 0:
+        return "0"
     middle = values[len(values) // 2] if len(values) % 2 else (values[len(values) // 2 - 1] + values[len(values) // 2]) / 2
     return f"**{shown(middle)}**" if len(values) == 1 else f"{shown(values[0])} / **{shown(middle)}** / {shown(values[-1])}"
 
@@ -96,6 +99,8 @@ def full_title(row):
 def summary(found):
     """One table: median client outage, and what should not have happened."""
     groups, agents = grouped(found), measured(found)
+    if not agents:
+        return []
     lines = ["| median client outage, s | " + " | ".join(variant.title for variant in agents) + " |", "| --- " * (len(agents) + 1) + "|"]
     for row, title in ROWS.items():
         cells = [cell(groups.get((row, variant.name))) for variant in agents]
@@ -109,6 +114,9 @@ def cell(samples):
         return ""
     ended = [sample for sample in samples if not sample["open"]]
     parts = [(shown(median(ended)) if len(ended) * 2 > len(samples) else NEVER) + remarks(samples)]
+    written = [sample for sample in samples if not sample["write_open"]]
+    if ended and written and median(written, "write_outage") > median(ended) + LAGGING:
+        parts.append(f"writes {shown(median(written, 'write_outage'))}")
     two = median(samples, "two")
     if two >= NOTICED:
         parts.append(f"**two holders {shown(two)}**")
