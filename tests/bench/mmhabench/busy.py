@@ -7,7 +7,7 @@ import time
 
 from mmhalab.sh import LabError, wait_for
 
-from .watch import Load
+from .watch import Load, last_answer
 
 
 def busy(agent, minutes):
@@ -24,7 +24,7 @@ def busy(agent, minutes):
                 loop.kill()
                 loop.wait(10)
         until = time.monotonic()
-        figures = load.count(start, until)
+        figures = load.count(start, until, last_answer)
         moves = [names for when, names in load.holders.read() if start < when <= until]
         rows = len(load.acknowledged(until))
     return {"minutes": (until - start) / 60, "moves": len(moves), "rows": rows, "overruns": overruns(agent), **figures}

@@ -14,6 +14,8 @@ from mmhalab import net
 from mmhalab.lab import together
 from mmhalab.sh import wait_for
 
+from .stage import PATIENCE, SETTLING
+
 ROWS = {
     "power-loss": "power loss of the holder",
     "power-back": "… its return (failback)",
@@ -52,7 +54,7 @@ def power_loss(stage):
 
 def server_killed(stage):
     pid = stage.first.mysqld_pid()
-    stage.fault("server-killed", lambda: os.kill(pid, signal.SIGKILL), least=1)
+    stage.fault("server-killed", lambda: os.kill(pid, signal.SIGKILL), least=1, patience=PATIENCE)
     stage.home("server-killed-back", stage.first.wait_sql)  # systemd starts it again after 5 s
 
 
@@ -64,13 +66,13 @@ def server_hung(stage):
             os.kill(pid, signal.SIGCONT)
         stage.first.wait_sql()
 
-    stage.fault("server-hung", lambda: os.kill(pid, signal.SIGSTOP), least=1)
+    stage.fault("server-hung", lambda: os.kill(pid, signal.SIGSTOP), least=1, patience=PATIENCE)
     stage.home("server-hung-back", go_on)
 
 
 def cable(stage):
     stage.fault("cable-pulled", lambda: net.set_cable("db-01", "down"))
-    stage.home("cable-back", lambda: net.set_cable("db-01", "up"))
+    stage.home("cable-back", lambda: net.set_cable("db-01", "up"), SETTLING)
 
 
 def planned_stop(stage):
@@ -82,7 +84,7 @@ def _cut(stage, row, what):
     """What goes wrong lasts as long as the cut."""
     frames = [f'iifname "{a}" oifname "{b}" {what}'.strip() for a, b in (("db-01", "db-02"), ("db-02", "db-01"))]
     stage.fault(row, lambda: net.drop(frames), least=stage.lasting)
-    stage.home(f"{row}-healed", net.heal)
+    stage.home(f"{row}-healed", net.heal, SETTLING)
 
 
 def cut_ip(stage):
@@ -95,12 +97,12 @@ def cut_all(stage):
 
 def agent_killed(stage):
     stage.fault("agent-killed", lambda: stage.agent.signal(stage.first, "KILL"), least=stage.lasting)
-    stage.home("agent-killed-back", lambda: stage.first.sh(["systemctl", "start", stage.agent.unit]))
+    stage.home("agent-killed-back", lambda: stage.first.sh(["systemctl", "start", stage.agent.unit]), SETTLING)
 
 
 def agent_frozen(stage):
     stage.fault("agent-frozen", lambda: stage.agent.signal(stage.first, "STOP"), least=10)
-    stage.home("agent-frozen-back", lambda: stage.agent.signal(stage.first, "CONT"))
+    stage.home("agent-frozen-back", lambda: stage.agent.signal(stage.first, "CONT"), SETTLING)
 
 
 def behind(stage):
@@ -117,8 +119,7 @@ def start(stage):
     for box in (stage.second, stage.first):
         box.sh(["systemctl", "stop", stage.agent.unit], 100)
     wait_for(lambda: not stage.load.holding(), 20, "nobody to hold the VIP")
-    stage.home("start", lambda: together(*(lambda box=box: box.sh(["systemctl", "start", stage.agent.unit], 100) for box in stage.lab.boxes)),
-               from_start=True)
+    stage.begin("start", lambda: together(*(lambda box=box: box.sh(["systemctl", "start", stage.agent.unit], 100) for box in stage.lab.boxes)))
 
 
 CASES = tuple(Case(name, act) for name, act in (

@@ -15,7 +15,8 @@ READING = """Two Debian 12 boxes with MariaDB on one machine, their own network,
 ones before, and a writer of numbered rows. *Outage* is the longest time between two answers (*write outage*: two acknowledgements); figures
 below 0.1 s are mostly the scheduler. *Two holders* asks both kernels every 5 ms who has the address; what goes wrong for as long as a fault
 lasts lasted as long as it was watched (the silence the agent waits for × 1.2 + 5 s). *Rows missing*: acknowledged, and absent on the server that the client talks to
-then; after a way home, once replication had its time to deliver. "none": no end within 15 s (and the silence the agent waits for × 1.5).
+then; after a way home, once replication had its time to deliver. "none": no end within 15 s (after a node's silence: and the silence
+the agent waits for × 1.5).
 A way home after "none" counts from the repair. Several runs are shown as shortest / **median** / longest. †: the pair did not come back
 to rest by itself in every run, and a person acted: both agents started anew, or `mmha rejoin --merge` for a node in quarantine. Heartbeat
 and keepalived work over a pair joined by hand (asynchronous, by file and position), mmha over the pair its own bootstrap makes

@@ -8,11 +8,12 @@ import time
 
 from mmhalab.sh import LabError, wait_for
 
-from .watch import Load
+from .watch import Load, from_now, last_answer
 
 PATIENCE = 15.0  # seconds in which something must have happened, beyond the silence that the agent waits for
 RETURN = 75.0  # the same for the way home: Heartbeat restarts both sides, keepalived's clients wait for their neighbour entry to age
 LASTING = 5.0
+SETTLING = 5.0  # after nodes hear each other again: Heartbeat goes on for 2 s before it restarts
 ASKING = 3.0  # an agent that asks for a person for so long will not go on by itself
 UNSENT = 0.5  # rows acknowledged this shortly before a count are not counted
 
@@ -33,15 +34,23 @@ class Stage:
         """How long a fault lasts that clients may not notice at once: as long as the agent needs to notice, and some seconds more."""
         return self.silence * 1.2 + LASTING
 
-    def fault(self, row, act, least=0.0, settled=None):
-        """Break something; watch for `least` seconds and until clients are served steadily (and `settled`), or until patience ends."""
-        self._phase(row, act, least, self.silence * 1.5 + PATIENCE, settled or (lambda: True))
+    def fault(self, row, act, least=0.0, patience=None):
+        """Break something; watch for `least` seconds and until clients are served steadily, or until patience ends: by default what an agent
+        may take to notice a node's silence, and the time to do something about it."""
+        self._phase(row, act, least, patience or self.silence * 1.5 + PATIENCE, lambda: True, last_answer)
 
-    def home(self, row, act, from_start=False):
+    def home(self, row, act, least=0.5):
         """Repair it and watch until db-01 alone holds the address and serves, or the agent asks for a person; then everything acknowledged
         must be there. Where nobody serves before, the time counts from the repair."""
-        from_start = from_start or (bool(self.samples) and self.samples[-1]["open"])
-        self._phase(row, act, 0.5, RETURN, lambda: self.is_home() or self.asks(), from_start)
+        origin = from_now if self.samples and self.samples[-1]["open"] else last_answer
+        self._home(row, act, least, origin)
+
+    def begin(self, row, act):
+        """The same from nothing: nobody serves before."""
+        self._home(row, act, 0.5, from_now)
+
+    def _home(self, row, act, least, origin):
+        self._phase(row, act, least, RETURN, lambda: self.is_home() or self.asks(), origin)
         self.agent.catch_up()
         sample = self.samples[-1]
         sample["home"] = self.is_home()
@@ -56,13 +65,13 @@ class Stage:
         self.asking_since = (self.asking_since or time.monotonic()) if self.agent.asks() else None
         return self.asking_since is not None and time.monotonic() - self.asking_since >= ASKING
 
-    def _phase(self, row, act, least, bound, settled, from_start=False):
+    def _phase(self, row, act, least, bound, settled, origin):
         start = time.monotonic()
         act()
         with contextlib.suppress(LabError):
             wait_for(lambda: time.monotonic() - start >= least and self.load.calm(start) and settled(), bound, "the service", every=0.1)
         end = time.monotonic()
-        figures = self.load.count(start, end, from_start)
+        figures = self.load.count(start, end, origin)
         serving = next((box for box in self.lab.boxes if box.name == figures["server"]), None)
         figures["lost"] = None if figures["open"] or serving is None else self.lost(serving, 0, end - UNSENT)
         self.samples.append({"row": row, "watched": end - start, **figures})

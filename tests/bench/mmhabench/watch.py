@@ -86,10 +86,10 @@ class Load:
     def acknowledged(self, until):
         return {number for number, when, _ in self.writer.read() if when <= until}
 
-    def count(self, since, until, from_start=False):
+    def count(self, since, until, origin):
         """The figures of one stretch."""
-        outage, is_open = longest(self.probe.read(), since, until, from_start)
-        write_outage, write_open = longest(self.writer.read(), since, until, from_start)
+        outage, is_open = longest(self.probe.read(), since, until, origin)
+        write_outage, write_open = longest(self.writer.read(), since, until, origin)
         return {"outage": outage, "open": is_open, "write_outage": write_outage, "write_open": write_open,
                 "two": self.held_by(lambda names: len(names) > 1, since, until), "server": self.server()}
 
@@ -99,19 +99,26 @@ class Load:
         return sum(end - start for start, end, names in spans if end > start and wanted(names))
 
 
-def longest(answers, since, until, from_start=False):
-    """The longest time without an answer that reaches into [since, until], and whether it was still open at the end.
+def last_answer(before, _since):
+    """An outage begins with the last answer before it."""
+    return before[-1]
 
-    from_start: nobody served before, so the time counts from `since` and not from the last answer before."""
+
+def from_now(_before, since):
+    """Nobody served before: it begins when something is done about it."""
+    return since
+
+
+def longest(answers, since, until, origin=last_answer):
+    """The longest time without an answer that reaches into [since, until], and whether it was still open at the end."""
     times = []
     for _, when, _ in reversed(answers):
         if when <= until:
             times.append(when)
         if when <= since:
             break
-    times.reverse()
-    after = [when for when in times if when > since]
-    before = [when for when in times if when <= since]
-    marks = [since if from_start or not before else before[-1], *sorted(after), until]
+    before = sorted(when for when in times if when <= since)
+    after = sorted(when for when in times if when > since)
+    marks = [origin(before, since) if before else since, *after, until]
     gap = max(b - a for a, b in itertools.pairwise(marks))
     return gap, until - marks[-2] > OPEN
