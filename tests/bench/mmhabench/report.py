@@ -40,7 +40,8 @@ def part(title, lines):
 def when_and_where(found):
     dates = sorted({sample["date"] for part in results.PARTS for sample in found[part]})
     spec = found["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(found["versions"].items()))
+    built = {sample["version"] for part in results.PARTS for sample in found[part]}
+    versions = ", ".join([*(f"{name} {version}" for name, version in sorted(found["versions"].items())), *sorted(built)])
     counts = [len(samples) for samples in table.grouped(found).values()] or [0]
     runs = f"{min(counts)} to {max(counts)} runs" if min(counts) != max(counts) else f"{max(counts)} runs" if max(counts) != 1 else "single runs"
     days = " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "never"
