@@ -90,10 +90,10 @@ class Lab:
 
     # Boxes
 
-    def fresh(self, flavor="mariadb", install=True):
+    def fresh(self, flavor="mariadb", install=True, template=None):
         """Two newly booted boxes with the package installed (nothing configured); what was there before is gone."""
         self.discard()
-        template = templates.template(flavor)
+        template = template or templates.template(flavor)
         self.flavor = flavor
         for name, address in net.NODES:
             directory = self.directory / secrets.token_hex(2) / name
