@@ -5,6 +5,8 @@ use mmha::core::Limits;
 use mmha::core::fact::Fact;
 use mmha::core::rules::{Lit, RULES, Rule};
 
+use crate::setting::Setting;
+
 /// Faults of the modelled actuators.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bugs {
@@ -79,5 +81,6 @@ pub enum Spoil {
     Rules(&'static [Rule]),
     Actuator(fn(&mut Bugs)),
     Limit(fn(&mut Limits)),
+    Setting(fn(&mut Setting)),
     Both(fn() -> &'static [Rule], fn(&mut Bugs)),
 }

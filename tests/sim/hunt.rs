@@ -22,6 +22,7 @@ pub const BUGS: &[Bug] = &[
     ("the gate never shuts", Spoil::Actuator(|bugs| bugs.gate_never_shuts = true)),
     ("recordings are believed", Spoil::Actuator(|bugs| bugs.recordings_trusted = true)),
     ("semi-sync is given up by its timeout", Spoil::Actuator(|bugs| bugs.semi_sync_times_out = true)),
+    ("the clocks drift by 30 %, not by 1 %", Spoil::Setting(|set| set.rates = [700_000, 1_300_000])),
     ("commits do not wait", Spoil::Actuator(|bugs| bugs.commits_do_not_wait = true)),
 ];
 
@@ -33,6 +34,7 @@ pub const ARBITER_BUGS: &[Bug] = &[
         Spoil::Both(|| without_rule(17), |bugs| bugs.hold_until_ignored = true),
     ),
     ("a renewal of the lease counts without the same term", Spoil::Actuator(|bugs| bugs.term_ignored = true)),
+    ("the arbiter's clock is twice as fast as the nodes'", Spoil::Setting(|set| set.etcd_rate = 2_000_000)),
 ];
 
 fn without_lease() -> &'static [mmha::core::rules::Rule] {

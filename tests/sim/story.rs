@@ -272,6 +272,7 @@ pub fn tell(seed: u64, spoil: Option<Spoil>) -> Outcome {
         Some(Spoil::Rules(rules)) => set.rules = rules,
         Some(Spoil::Actuator(spoil)) => spoil(&mut set.bugs),
         Some(Spoil::Limit(spoil)) => spoil(&mut set.limits),
+        Some(Spoil::Setting(spoil)) => spoil(&mut set),
         Some(Spoil::Both(table, spoil)) => {
             set.rules = table();
             spoil(&mut set.bugs);
