@@ -3,12 +3,38 @@
 use std::cmp::Ordering;
 
 use super::Core;
-use super::event::{Ms, ServerSeen};
+use super::event::{Ms, ReplicaSample, ServerSeen};
 use super::history::History;
 use super::state::State;
 
 /// After a claim that could not open the server or add the address.
 const CLAIM_PAUSE_MS: Ms = 30_000;
+
+type Reason = (fn(&Core) -> bool, &'static str);
+
+/// What keeps a node from taking over, in the order in which it is said.
+const REASONS: [Reason; 19] = [
+    (|core| core.belief.stop, "it is stopping"),
+    // Who was the last to hold the address may take it again: its server may have been restarted in the pause.
+    (|core| core.paused() && !core.belief.record.holder, "the pair is paused: `mmha resume` ends that"),
+    (|core| core.state.holds(), "it serves"),
+    (|core| matches!(core.state, State::Boot), "it has just started"),
+    (|core| matches!(core.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),
+    (|core| matches!(core.state, State::Isolated), "it is cut off"),
+    (|core| !matches!(core.belief.server, Some(ServerSeen::Ok(_))), "its server does not work"),
+    (|core| core.belief.disk_error.is_some(), "its server's disk takes no writes"),
+    (|core| !matches!(core.state, State::Standby | State::Gate), "it is not standby"),
+    (|core| core.belief.carrier != Some(true), "its interface has no carrier"),
+    (|core| !core.belief.record_known || core.belief.store_error.is_some(), "its epoch file cannot be used"),
+    (|core| !core.read_only(), "its server is not confirmed read-only"),
+    (|core| core.sample().is_none(), "its server has not been looked at in this state"),
+    (|core| core.replica().is_none(), "replication is not set up on it"),
+    (|core| !core.replica().is_some_and(|replica| replica.applier_running) && !core.applied(), "its applier does not run"),
+    (|core| core.has_extra() == Some(true), "it has transactions the writer lacks"),
+    (Core::behind_peer, "it lacks transactions of its peer, or cannot know"),
+    (Core::lacks_own_history, "it has lost transactions of its own that its peer has"),
+    (Core::has_lost_tail, "it is fetching back transactions it had lost"),
+];
 
 impl Core {
     /// Number of the node that should hold the VIP by all I know; 0 = undecided.
@@ -72,31 +98,11 @@ impl Core {
 
     /// Why this node could not take over now; `None` = it could.
     pub(super) fn not_ready_why(&self) -> Option<&'static str> {
-        let belief = &self.belief;
-        let replica = self.sample().and_then(|sample| sample.replica.as_ref());
-        let reasons: [(&dyn Fn() -> bool, &str); 19] = [
-            (&|| belief.stop, "it is stopping"),
-            // Who was the last to hold the address may take it again: its server may have been restarted in the pause.
-            (&|| self.paused() && !belief.record.holder, "the pair is paused: `mmha resume` ends that"),
-            (&|| self.state.holds(), "it serves"),
-            (&|| matches!(self.state, State::Boot), "it has just started"),
-            (&|| matches!(self.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),
-            (&|| matches!(self.state, State::Isolated), "it is cut off"),
-            (&|| !matches!(belief.server, Some(ServerSeen::Ok(_))), "its server does not work"),
-            (&|| belief.disk_error.is_some(), "its server's disk takes no writes"),
-            (&|| !matches!(self.state, State::Standby | State::Gate), "it is not standby"),
-            (&|| belief.carrier != Some(true), "its interface has no carrier"),
-            (&|| !belief.record_known || belief.store_error.is_some(), "its epoch file cannot be used"),
-            (&|| !self.read_only(), "its server is not confirmed read-only"),
-            (&|| self.sample().is_none(), "its server has not been looked at in this state"),
-            (&|| replica.is_none(), "replication is not set up on it"),
-            (&|| !replica.is_some_and(|replica| replica.applier_running) && !self.applied(), "its applier does not run"),
-            (&|| self.has_extra() == Some(true), "it has transactions the writer lacks"),
-            (&|| self.behind_peer(), "it lacks transactions of its peer, or cannot know"),
-            (&|| self.lacks_own_history(), "it has lost transactions of its own that its peer has"),
-            (&|| self.has_lost_tail(), "it is fetching back transactions it had lost"),
-        ];
-        reasons.into_iter().find(|(holds, _)| holds()).map(|(_, why)| why)
+        REASONS.iter().find(|(holds, _)| holds(self)).map(|(_, why)| *why)
+    }
+
+    fn replica(&self) -> Option<&ReplicaSample> {
+        self.sample().and_then(|sample| sample.replica.as_ref())
     }
 
     /// The peer holds nothing and has granted nothing: what it acknowledged by itself must be here before it may be followed. While its

@@ -1,15 +1,17 @@
 //! Which transactions a server has: GTID sets of both families in one form. Pure set arithmetic; asks no server, decides nothing.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 /// Sorted, disjoint, never adjacent, inclusive intervals per key. The key is a MariaDB domain as decimal text,
-/// a MySQL server UUID in lower case, or `uuid:tag` for MySQL's tagged GTIDs. No key has an empty list. Copies share one map:
-/// it travels in every look at a server and in every heartbeat.
+/// a MySQL server UUID in lower case, or `uuid:tag` for MySQL's tagged GTIDs. The keys are in order and none has an empty list. Copies share
+/// one table, and an empty history has none: it travels in every look at a server and in every heartbeat.
 #[derive(serde::Serialize, serde::Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(try_from = "String", into = "String")]
-pub struct History(Arc<BTreeMap<String, Vec<(u64, u64)>>>);
+pub struct History(Option<Arc<Vec<Entry>>>);
+
+/// A key and its intervals.
+type Entry = (String, Vec<(u64, u64)>);
 
 impl History {
     /// MariaDB's `gtid_binlog_pos` or `gtid_slave_pos`: `1-1-22,2-2-9`. A position stands for everything before it in its domain;
@@ -68,29 +70,31 @@ impl History {
     /// Everything in `self` that `other` lacks.
     #[must_use]
     pub fn minus(&self, other: &History) -> History {
-        let mut left = BTreeMap::new();
-        for (key, mine) in self.0.iter() {
-            let rest = subtract(mine, other.list(key));
-            if !rest.is_empty() {
-                left.insert(key.clone(), rest);
-            }
+        let mut left = Vec::new();
+        for (key, mine) in self.entries().iter().filter(|(key, mine)| !covers(other.list(key), mine)) {
+            left.push((key.clone(), subtract(mine, other.list(key))));
         }
-        History(Arc::new(left))
+        History::of(left)
     }
 
     /// Whether `self` has everything `other` has.
     pub fn contains(&self, other: &History) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || other.0.iter().all(|(key, list)| covers(self.list(key), list))
+        self.contains_where(other, |_| true)
     }
 
     /// Whether `self` has everything of `other` that the server of `key` wrote.
     pub fn contains_of(&self, other: &History, key: &str) -> bool {
-        other.0.iter().filter(|(name, _)| belongs(name, key)).all(|(name, list)| covers(self.list(name), list))
+        self.contains_where(other, |name| belongs(name, key))
     }
 
     /// Whether `self` has everything of `other` that anybody but the server of `key` wrote.
     pub fn contains_without(&self, other: &History, key: &str) -> bool {
-        other.0.iter().filter(|(name, _)| !belongs(name, key)).all(|(name, list)| covers(self.list(name), list))
+        self.contains_where(other, |name| !belongs(name, key))
+    }
+
+    fn contains_where(&self, other: &History, counts: impl Fn(&str) -> bool) -> bool {
+        let has = |(name, list): &Entry| !counts(name) || covers(self.list(name), list);
+        self.is_same(other) || other.entries().iter().all(has)
     }
 
     /// Whether both have the same of what the server of `key` wrote.
@@ -111,16 +115,16 @@ impl History {
     }
 
     fn filtered(&self, keep: impl Fn(&str) -> bool) -> History {
-        if self.0.keys().all(|name| keep(name)) {
+        if self.entries().iter().all(|(name, _)| keep(name)) {
             return self.clone();
         }
-        History(Arc::new(self.0.iter().filter(|(name, _)| keep(name)).map(|(name, list)| (name.clone(), list.clone())).collect()))
+        History::of(self.entries().iter().filter(|(name, _)| keep(name)).cloned().collect())
     }
 
     #[must_use]
     pub fn union(&self, other: &History) -> History {
         let mut both = self.clone();
-        for (key, list) in other.0.iter().filter(|(key, list)| !covers(self.list(key), list)) {
+        for (key, list) in other.entries().iter().filter(|(key, list)| !covers(self.list(key), list)) {
             for &(first, last) in list {
                 both.add(key, first, last);
             }
@@ -129,40 +133,61 @@ impl History {
     }
 
     fn list(&self, key: &str) -> &[(u64, u64)] {
-        self.0.get(key).map_or(&[][..], Vec::as_slice)
+        self.entries().iter().find(|(name, _)| name == key).map_or(&[][..], |(_, list)| list.as_slice())
+    }
+
+    fn entries(&self) -> &[Entry] {
+        self.0.as_ref().map_or(&[][..], |entries| entries.as_slice())
+    }
+
+    fn of(entries: Vec<Entry>) -> History {
+        History(Some(Arc::new(entries)).filter(|entries| !entries.is_empty()))
+    }
+
+    /// Known to be equal without a look at it.
+    fn is_same(&self, other: &History) -> bool {
+        match (&self.0, &other.0) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            (mine, theirs) => mine.is_none() && theirs.is_none(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// How many transactions.
     pub fn count(&self) -> u64 {
-        self.0.values().map(|list| length(list)).fold(0, u64::saturating_add)
+        self.entries().iter().map(|(_, list)| length(list)).fold(0, u64::saturating_add)
     }
 
     /// How many the server of `key` wrote.
     pub fn count_of(&self, key: &str) -> u64 {
-        self.0.iter().filter(|(name, _)| belongs(name, key)).map(|(_, list)| length(list)).fold(0, u64::saturating_add)
+        self.entries().iter().filter(|(name, _)| belongs(name, key)).map(|(_, list)| length(list)).fold(0, u64::saturating_add)
     }
 
     /// The highest sequence number under exactly this key.
     pub fn last(&self, key: &str) -> Option<u64> {
-        self.0.get(key).and_then(|list| list.last()).map(|&(_, last)| last)
+        self.list(key).last().map(|&(_, last)| last)
     }
 
     /// The lowest sequence number under each key.
     pub fn firsts(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.0.iter().filter_map(|(key, list)| list.first().map(|&(first, _)| (key.as_str(), first)))
+        self.entries().iter().filter_map(|(key, list)| list.first().map(|&(first, _)| (key.as_str(), first)))
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.entries().iter().map(|(key, _)| key.as_str())
     }
 
     fn add(&mut self, key: &str, first: u64, last: u64) {
         debug_assert!(0 < first && first <= last);
-        let list = Arc::make_mut(&mut self.0).entry(key.to_owned()).or_default();
+        let entries = Arc::make_mut(self.0.get_or_insert_default());
+        let at = entries.binary_search_by(|(name, _)| name.as_str().cmp(key)).unwrap_or_else(|at| {
+            entries.insert(at, (key.to_owned(), Vec::new()));
+            at
+        });
+        let list = &mut entries[at].1;
         list.push((first, last));
         list.sort_unstable();
         let mut merged: Vec<(u64, u64)> = Vec::with_capacity(list.len());
@@ -192,7 +217,7 @@ impl TryFrom<String> for History {
 
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, (key, list)) in self.0.iter().enumerate() {
+        for (position, (key, list)) in self.entries().iter().enumerate() {
             if position > 0 {
                 f.write_str(",")?;
             }
@@ -362,13 +387,14 @@ mod tests {
 
     fn check<'a>(history: &History, plain: impl Iterator<Item = &'a (String, u64)>) {
         let listed: BTreeSet<(String, u64)> = history
-            .0
+            .entries()
             .iter()
             .flat_map(|(key, list)| list.iter().flat_map(move |&(first, last)| (first..=last).map(move |n| (key.clone(), n))))
             .collect();
         assert_eq!(listed, plain.cloned().collect());
         assert_eq!(history.count(), listed.len() as u64);
-        assert!(history.0.values().all(|list| !list.is_empty() && list.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0)), "{history}");
+        let sound = |(_, list): &Entry| !list.is_empty() && list.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0);
+        assert!(history.entries().iter().all(sound), "{history}");
         assert_eq!(History::parse(&history.to_string()).as_ref(), Some(history));
     }
 }

@@ -12,9 +12,15 @@ impl World {
         if self.trace {
             println!("{:>11.6}  {act} db-0{}", self.now as f64 / 1e6 - 100.0, at + 1);
         }
-        if !self.act_on_box(act, at) && !self.act_on_agent(act, at) && !self.act_on_server(act, at) && !self.act_on_network(act, at) {
+        if !self.act_on_box(act, at)
+            && !self.act_on_agent(act, at)
+            && !self.act_on_server(act, at)
+            && !self.act_on_network(act, at)
+            && !self.act_on_arbiter(act, at)
+        {
             panic!("no act {act}");
         }
+        self.watch.parted |= matches!(act, "cut_layer_2" | "cut_arbiter" | "arbiter_down" | "slow_arbiter" | "depose_leader");
         self.check();
     }
 
@@ -35,7 +41,9 @@ impl World {
             "go_on" => {
                 if std::mem::take(&mut node.paused) {
                     node.clock.go_on(now);
-                    node.dazed_until = now + DAZED_US;
+                    // At most for as long as it may believe in the arbiter's lease.
+                    let believes = self.set.limits.arbiter_ttl.map_or(DAZED_US, |ttl| ttl * 1000);
+                    (node.dazed_since, node.dazed_until) = (now, now + believes);
                 } else if node.asleep {
                     // Its lease slept too; the first thing it does is to let go.
                     node.dazed_until = now + LETTING_GO_US;
@@ -63,6 +71,7 @@ impl World {
         (node.vip_until, node.gate_until, node.vip_renewed) = (0, 0, 0);
         (node.paused, node.asleep, node.forced, node.dazed_until) = (false, false, false, 0);
         node.waiting.clear();
+        self.forget_lease(at);
         self.unplug(at);
     }
 
@@ -147,7 +156,13 @@ impl World {
             "cut_udp_from" => self.udp[at] = false,
             "cut_tcp" => self.tcp = false,
             "cut_links" => (self.udp, self.tcp) = ([false; 2], false),
-            "mend_links" => (self.udp, self.tcp) = ([true; 2], true),
+            "cut_layer_2" => (self.udp, self.tcp, self.arp) = ([false; 2], false, false),
+            "mend_links" => {
+                if !self.arp {
+                    self.arp_since = self.now;
+                }
+                (self.udp, self.tcp, self.arp) = ([true; 2], true, true);
+            }
             "lose" => self.set.lost = 300,
             "lose_nothing" => self.set.lost = 0,
             "replay" => self.replaying = true,
@@ -173,6 +188,11 @@ impl World {
         }
         for mend in ["mend_links", "mend_gateway", "lose_nothing", "replay_nothing"] {
             self.act(mend, 0);
+        }
+        if self.arbiter.is_some() {
+            for (mend, at) in [("arbiter_up", 0), ("quick_arbiter", 0), ("mend_arbiter", 0), ("mend_arbiter", 1)] {
+                self.act(mend, at);
+            }
         }
     }
 }

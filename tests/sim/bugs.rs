@@ -5,6 +5,8 @@ use mmha::core::Limits;
 use mmha::core::fact::Fact;
 use mmha::core::rules::{Lit, RULES, Rule};
 
+use crate::setting::Setting;
+
 /// Faults of the modelled actuators.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bugs {
@@ -20,6 +22,11 @@ pub struct Bugs {
     pub commits_do_not_wait: bool,
     pub gap_ignored: bool,
     pub address_stays: bool,
+    pub hold_until_ignored: bool,
+    pub term_ignored: bool,
+    pub revoked_lease_kept: bool,
+    pub lease_believed_whole: bool,
+    pub lease_survives_power: bool,
 }
 
 /// The table without one literal, wherever it stands in the rule.
@@ -74,4 +81,6 @@ pub enum Spoil {
     Rules(&'static [Rule]),
     Actuator(fn(&mut Bugs)),
     Limit(fn(&mut Limits)),
+    Setting(fn(&mut Setting)),
+    Both(fn() -> &'static [Rule], fn(&mut Bugs)),
 }

@@ -11,6 +11,9 @@ use crate::world::World;
 /// long as it then needs to let go.
 pub const DAZED_US: Us = 2_000_000;
 pub const LETTING_GO_US: Us = 50_000;
+/// A node that froze on the last instant of the arbiter's lease keeps its address for longer than that lease: by its own, and by what the
+/// kernel is late (SAFETY M2), less what the belief is shorter. Nobody can tell while the nodes' parts of the network do not see each other.
+const LINGERS_US: Us = 1_000_000;
 
 #[derive(Default)]
 pub struct Watch {
@@ -31,6 +34,10 @@ pub struct Watch {
     pub sprung: bool,
     /// How many looks found what only a box that was paused explains.
     pub excused: u64,
+    /// For how long after such a pause two nodes could acknowledge.
+    pub exposed_us: Us,
+    /// Something stood between a node and the arbiter, or between the nodes and not the ping target.
+    pub parted: bool,
     /// An operator has accepted a loss.
     pub forced: bool,
 }
@@ -68,7 +75,8 @@ impl World {
         let now = self.now;
         let holds = |at: usize| self.nodes[at].vip_until != 0 && self.nodes[at].on_lan() && self.nodes[at].has_vip(now);
         let opens = |at: usize| self.nodes[at].gate_until != 0 && self.can_acknowledge(at);
-        let (holders, writers) = (holds(0) && holds(1), opens(0) && opens(1));
+        let seen = self.arp && now >= self.arp_since + LINGERS_US;
+        let (holders, writers) = (seen && holds(0) && holds(1), opens(0) && opens(1));
         if !holders && !writers {
             return;
         }
@@ -81,6 +89,8 @@ impl World {
             self.watch.fail(format!("two holders of the address, {}", self.states()));
         } else {
             self.watch.excused += 1;
+            let since = (0..2).filter(|at| dazed(*at)).map(|at| now - self.nodes[at].dazed_since).min();
+            self.watch.exposed_us = self.watch.exposed_us.max(since.filter(|_| writers).unwrap_or(0));
         }
     }
 

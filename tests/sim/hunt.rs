@@ -4,7 +4,7 @@ use mmha::core::fact::Fact;
 use mmha::core::rules::{Lit, RULES};
 
 use crate::bugs::{Spoil, changed, without, without_literal, without_rule};
-use crate::story::tell;
+use crate::story::{has_arbiter, tell};
 
 type Bug = (&'static str, Spoil);
 
@@ -22,8 +22,30 @@ pub const BUGS: &[Bug] = &[
     ("the gate never shuts", Spoil::Actuator(|bugs| bugs.gate_never_shuts = true)),
     ("recordings are believed", Spoil::Actuator(|bugs| bugs.recordings_trusted = true)),
     ("semi-sync is given up by its timeout", Spoil::Actuator(|bugs| bugs.semi_sync_times_out = true)),
+    ("the clocks drift by 30 %, not by 1 %", Spoil::Setting(|set| set.rates = [700_000, 1_300_000])),
     ("commits do not wait", Spoil::Actuator(|bugs| bugs.commits_do_not_wait = true)),
 ];
+
+/// In pairs with an arbiter.
+pub const ARBITER_BUGS: &[Bug] = &[
+    ("nobody asks for the arbiter's lease, the link thread neither", Spoil::Both(without_lease, |bugs| bugs.hold_until_ignored = true)),
+    (
+        "who has lost the lease stays (no rule 17), the link thread too",
+        Spoil::Both(|| without_rule(17), |bugs| bugs.hold_until_ignored = true),
+    ),
+    ("a renewal of the lease counts without the same term", Spoil::Actuator(|bugs| bugs.term_ignored = true)),
+    ("the arbiter's clock is twice as fast as the nodes'", Spoil::Setting(|set| set.etcd_rate = 2_000_000)),
+];
+
+fn without_lease() -> &'static [mmha::core::rules::Rule] {
+    let unasked = |all: &&'static [Lit]| -> &'static [Lit] {
+        Vec::leak(all.iter().copied().filter(|lit| !matches!(lit, Lit::Is(Fact::ArbiterOk))).collect())
+    };
+    changed(|rule| {
+        rule.when = Vec::leak(rule.when.iter().map(unasked).collect());
+        !matches!(rule.number, 17 | 18)
+    })
+}
 
 fn taken_back() -> &'static [mmha::core::rules::Rule] {
     changed(|rule| {
@@ -51,6 +73,16 @@ pub const COVERED: &[Bug] = &[
     ("gate longer than deadtime", Spoil::Limit(|limits| limits.gate = 6_000)),
     ("rule 39 without peer.consents", Spoil::Table(|| without(39, Fact::PeerConsents))),
     ("isolation longer than deadtime", Spoil::Limit(|limits| limits.isolation = 4_000)),
+    (
+        "rules 35 and 18 without the arbiter's lease (17 and the link thread let go)",
+        Spoil::Table(|| spoiled(&[(35, Fact::ArbiterOk), (18, Fact::ArbiterOk)])),
+    ),
+    ("no rule 17: who has lost the arbiter's lease stays", Spoil::Table(|| without_rule(17))),
+    ("nobody but the link thread asks for the arbiter's lease", Spoil::Table(without_lease)),
+    ("the link thread goes on after the last instant", Spoil::Actuator(|bugs| bugs.hold_until_ignored = true)),
+    ("a lease that was asked to be revoked is renewed", Spoil::Actuator(|bugs| bugs.revoked_lease_kept = true)),
+    ("the lease is believed in for its whole length", Spoil::Actuator(|bugs| bugs.lease_believed_whole = true)),
+    ("the lease of before a power loss is renewed", Spoil::Actuator(|bugs| bugs.lease_survives_power = true)),
     ("the epoch is forgotten at every start", Spoil::Actuator(|bugs| bugs.epoch_forgotten = true)),
 ];
 
@@ -73,7 +105,21 @@ fn spoiled(literals: &[(u16, Fact)]) -> &'static [mmha::core::rules::Rule] {
 
 /// The first seed that notices, and what it says.
 pub fn find(spoil: Spoil, seeds: u64) -> Option<(u64, String)> {
-    (1..=seeds).find_map(|seed| tell(seed, Some(spoil)).fault.map(|fault| (seed, fault)))
+    find_among(spoil, 1..=seeds)
+}
+
+pub fn find_with_arbiter(spoil: Spoil, seeds: u64) -> Option<(u64, String)> {
+    find_among(spoil, (1..=seeds).filter(|seed| has_arbiter(*seed)))
+}
+
+fn find_among(spoil: Spoil, mut seeds: impl Iterator<Item = u64>) -> Option<(u64, String)> {
+    seeds.find_map(|seed| tell(seed, Some(spoil)).fault.map(|fault| (seed, fault)))
+}
+
+/// The planted bug whose name has this in it.
+pub fn named(part: &str) -> Spoil {
+    let found = BUGS.iter().chain(ARBITER_BUGS).chain(COVERED).find(|(name, _)| name.contains(part));
+    found.unwrap_or_else(|| panic!("no planted bug \"{part}\"")).1
 }
 
 /// Every literal of every rule less, one at a time.

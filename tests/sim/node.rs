@@ -7,7 +7,7 @@ use mmha::core::Core;
 use mmha::core::beat::Beat;
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, ReplicaSample, Sample};
 use mmha::core::history::History;
-use mmha::core::want::{Hold, Receiver, Remote, Want, Writes};
+use mmha::core::want::{ArbiterOrder, Hold, Receiver, Remote, Want, Writes};
 use mmha::peer::codec::Header;
 use mmha::peer::session::Sessions;
 
@@ -208,6 +208,7 @@ pub struct Agent {
     pub probing: bool,
     pub remote: Remote,
     pub remote_busy: bool,
+    pub arbiter: ArbiterOrder,
     pub fenced_at: Option<History>,
     pub kill_server: bool,
     pub exiting: bool,
@@ -256,6 +257,7 @@ pub struct Node {
     pub no_recover: bool,
     /// Runs again after a pause that its clock has not seen.
     pub dazed_until: Us,
+    pub dazed_since: Us,
     /// The first order to open the server that an operator forced, if any.
     pub forced: bool,
     pub waiting: Vec<Due>,
@@ -284,6 +286,7 @@ impl Node {
             vip_broken: false,
             no_recover: false,
             dazed_until: 0,
+            dazed_since: 0,
             forced: false,
             waiting: Vec::new(),
         }
@@ -308,6 +311,7 @@ impl Agent {
     pub fn new(core: Core, sessions: Sessions, local: Us) -> Agent {
         let orders = Orders { order: 0, vip: Hold::Keep, gate: Hold::Keep, say: Rc::new(core.want().say.clone()), blessed_until_ms: 0 };
         let role = RoleOrder { order: 0, writes: Writes::Keep, ..RoleOrder::of(core.want()) };
+        let arbiter = core.want().arbiter;
         Agent {
             core,
             sessions,
@@ -328,6 +332,7 @@ impl Agent {
             probing: false,
             remote: Remote::No,
             remote_busy: false,
+            arbiter,
             fenced_at: None,
             kill_server: false,
             exiting: false,

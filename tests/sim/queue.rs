@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use crate::etcd::Ask;
+
 /// Microseconds of the world's own time, which no node sees.
 pub type Us = u64;
 
@@ -31,9 +33,14 @@ pub enum Job {
     RemoteDown { tries: u8 },
     RemoteDone,
     Unstick,
+    // Of its arbiter's thread.
+    Keep { number: u32 },
+    Answered { question: u32 },
+    GivenUp { question: u32 },
     Farewell,
     StartAgent,
-    // The network's.
+    // The network's and the arbiter's.
+    Asked { ask: Ask, question: u32 },
     Datagram { slot: u32 },
     // The kernel's and the server's: they go on without the agent.
     Sql { act: Sql, server: u32 },
@@ -65,6 +72,7 @@ impl Job {
         !matches!(
             self,
             Job::Datagram { .. }
+                | Job::Asked { .. }
                 | Job::Sql { .. }
                 | Job::FencedByPeer { .. }
                 | Job::ServerUp { .. }

@@ -51,6 +51,11 @@ pub struct Setting {
     pub rates: [u64; 2],
     /// Threads wake up and speak to each other within this.
     pub thread_us: Us,
+    /// A question's way to the arbiter or back, least and most; and its clock, as `rates`.
+    pub etcd_us: [Us; 2],
+    pub etcd_rate: u64,
+    /// It is reached through the ping target.
+    pub etcd_behind_gateway: bool,
 }
 
 impl Setting {
@@ -69,6 +74,9 @@ impl Setting {
             lease_late_us: 1_300_000,
             rates: [1_000_000; 2],
             thread_us: 100,
+            etcd_us: [300, 2_000],
+            etcd_rate: 1_000_000,
+            etcd_behind_gateway: false,
         }
     }
 }

@@ -44,6 +44,19 @@ const KINDS: &[Kind] = &[
     Kind("vip_broken", "vip_mended", 12),
 ];
 
+/// And with an arbiter, which makes survivable what two nodes alone do not survive.
+const ARBITER_KINDS: &[Kind] = &[
+    Kind("arbiter_down", "arbiter_up", 12),
+    Kind("cut_arbiter", "mend_arbiter", 12),
+    Kind("slow_arbiter", "quick_arbiter", 12),
+    Kind("arbiter_elects", "", 1),
+    Kind("depose_leader", "mend_arbiter", 12),
+    Kind("pause", "go_on", 30),
+    Kind("cut_layer_2", "mend_links", 30),
+    Kind("cut_all_but_gateway", "mend_parts", 30),
+    Kind("part_with_old_leader", "mend_parts", 30),
+];
+
 const MOVING: [&str; 8] = ["gate", "open", "address", "active", "fence", "drain", "granted", "release"];
 
 /// What came of a story.
@@ -55,6 +68,8 @@ pub struct Outcome {
     pub decisions: u64,
     pub writes: u64,
     pub moves: u64,
+    pub exposed_us: Us,
+    pub arbiter: bool,
 }
 
 /// The habits of a seed's world.
@@ -74,6 +89,29 @@ fn setting(chance: &mut Chance) -> Setting {
         *rate = chance.one(&[1_000_000, 990_000, 1_010_000, 1_000_050]);
     }
     set
+}
+
+/// Every fourth pair or so has an arbiter; drawn apart, so that the other stories stay what they were.
+fn arbiter_chance(seed: u64) -> Option<Chance> {
+    let mut chance = Chance::new(seed ^ 0xa4b1);
+    chance.per_mille(250).then_some(chance)
+}
+
+pub fn has_arbiter(seed: u64) -> bool {
+    arbiter_chance(seed).is_some()
+}
+
+fn with_arbiter(seed: u64, set: &mut Setting) -> Vec<&'static Kind> {
+    let Some(mut chance) = arbiter_chance(seed) else { return Vec::new() };
+    set.limits.arbiter_ttl = Some(chance.one(&[5_000, 5_000, 10_000]));
+    // Nothing but the lease keeps two nodes from acknowledging where commits do not wait.
+    set.limits.lossless = !chance.per_mille(500);
+    // Without a ping target a cut makes two writers, unless there is an arbiter.
+    set.limits.ping_configured = !chance.per_mille(250);
+    set.etcd_us = chance.one(&[[300, 2_000], [300, 2_000], [2_000, 60_000]]);
+    set.etcd_rate = chance.one(&[1_000_000, 999_900, 1_000_100]);
+    set.etcd_behind_gateway = chance.per_mille(500);
+    (0..1 + chance.below(3)).map(|_| &ARBITER_KINDS[chance.below(ARBITER_KINDS.len() as u64) as usize]).collect()
 }
 
 struct Teller {
@@ -215,8 +253,10 @@ impl Teller {
         }
         // With several faults at once a row may be on a disk that nobody waited for: told by the quarantine, and not promised.
         let kept = self.world.set.limits.lossless && !self.world.watch.forced && seed.is_multiple_of(2);
+        let arbiter = self.world.arbiter.is_some();
+        let parted = arbiter && (self.world.watch.parted || !self.world.set.limits.ping_configured);
         let lost = self.world.lost();
-        if kept && lost != Some(0) {
+        if kept && !parted && lost != Some(0) {
             let states = self.world.states();
             self.world.watch.fail(format!("{lost:?} acknowledged rows missing, {states}"));
         }
@@ -226,17 +266,25 @@ impl Teller {
 pub fn tell(seed: u64, spoil: Option<Spoil>) -> Outcome {
     let mut chance = Chance::new(seed);
     let mut set = setting(&mut chance);
+    let arbiters = with_arbiter(seed, &mut set);
     match spoil {
         Some(Spoil::Table(table)) => set.rules = table(),
         Some(Spoil::Rules(rules)) => set.rules = rules,
         Some(Spoil::Actuator(spoil)) => spoil(&mut set.bugs),
         Some(Spoil::Limit(spoil)) => spoil(&mut set.limits),
+        Some(Spoil::Setting(spoil)) => spoil(&mut set),
+        Some(Spoil::Both(table, spoil)) => {
+            set.rules = table();
+            spoil(&mut set.bugs);
+        }
         None => {}
     }
     let mut kinds: Vec<&'static Kind> = Vec::new();
     for _ in 0..1 + chance.below(6) {
         kinds.push(&KINDS[chance.below(KINDS.len() as u64) as usize]);
     }
+    // With an arbiter half of what breaks is about it.
+    kinds.extend(arbiters.iter().cycle().take(if arbiters.is_empty() { 0 } else { kinds.len() }));
     let mut teller = Teller { world: World::new(seed ^ 0x5eed, set), chance, kinds };
     let began = teller.world.now;
     teller.tell(seed);
@@ -249,5 +297,7 @@ pub fn tell(seed: u64, spoil: Option<Spoil>) -> Outcome {
         decisions: watch.decisions,
         writes: watch.writes,
         moves: watch.moves,
+        exposed_us: watch.exposed_us,
+        arbiter: teller.world.arbiter.is_some(),
     }
 }

@@ -137,7 +137,7 @@ impl World {
         if !self.nodes[at].carrier {
             return;
         }
-        let both = self.nodes[0].on_lan() && self.nodes[1].on_lan();
+        let both = self.arp && self.nodes[0].on_lan() && self.nodes[1].on_lan();
         let answered = both && self.nodes[1 - at].has_vip(self.now) && !self.chance.per_mille(2 * self.set.lan_lost);
         if answered {
             let wait = self.set.delay_us[0] + self.chance.below(1_000.min(self.set.delay_us[1]) + 1);
@@ -154,7 +154,7 @@ impl World {
         if agent.orders.vip != Hold::Yes || !agent.announced {
             return;
         }
-        let both = self.nodes[0].on_lan() && self.nodes[1].on_lan();
+        let both = self.arp && self.nodes[0].on_lan() && self.nodes[1].on_lan();
         if both && self.nodes[1 - at].runs() && !self.chance.per_mille(self.set.lan_lost) {
             let wait = self.set.delay_us[0] + 50;
             self.queue.push(self.now + wait, 1 - at, self.nodes[1 - at].life, Job::Claimed);

@@ -3,11 +3,12 @@
 
 use std::rc::Rc;
 
-use mmha::core::event::{Address, Event, Gate, LeaseSeen, StoreSeen};
+use mmha::core::event::{Address, Event, Gate, LeaseSeen, Ms, StoreSeen};
 use mmha::core::want::Remote;
 use mmha::core::{Core, Identity};
 use mmha::peer::session::Sessions;
 
+use crate::arbiter::Arbiter;
 use crate::chance::Chance;
 use crate::check::Watch;
 use crate::node::{Agent, Clock, Datagram, Node, RoleOrder};
@@ -29,6 +30,10 @@ pub struct World {
     pub udp: [bool; 2],
     pub tcp: bool,
     pub gateway: bool,
+    /// ARP passes between the nodes; since when.
+    pub arp: bool,
+    pub arp_since: Us,
+    pub arbiter: Option<Arbiter>,
     pub replaying: bool,
     pub flight: Vec<Option<Rc<Datagram>>>,
     pub free: Vec<u32>,
@@ -43,6 +48,7 @@ impl World {
     pub fn new(seed: u64, set: Setting) -> World {
         let mut chance = Chance::new(seed);
         let rates = set.rates;
+        let arbiter = set.limits.arbiter_ttl.map(|ttl| Arbiter::new(ttl, set.etcd_rate));
         let nodes = rates.map(|rate| Node::new(Clock::new(100_000_000, chance.between(20_000_000, 90_000_000_000), rate)));
         World {
             set,
@@ -53,6 +59,9 @@ impl World {
             udp: [true; 2],
             tcp: true,
             gateway: true,
+            arp: true,
+            arp_since: 0,
+            arbiter,
             replaying: false,
             flight: Vec::new(),
             free: Vec::new(),
@@ -103,6 +112,9 @@ impl World {
     }
 
     fn handle(&mut self, due: Due) {
+        if let Job::Asked { ask, question } = due.job {
+            return self.asked(due.node, due.life, ask, question);
+        }
         let node = &mut self.nodes[due.node];
         if !node.powered {
             return;
@@ -123,6 +135,8 @@ impl World {
             Job::Unstick => self.unstick(at),
             Job::Farewell => self.end_agent(at),
             Job::StartAgent => self.start_agent(at),
+            Job::Keep { .. } | Job::Answered { .. } | Job::GivenUp { .. } => self.keeper(at, due.job),
+            Job::Asked { .. } => {}
             Job::Look | Job::Looked { .. } | Job::Hangs { .. } | Job::Died => self.observe(at, due.job),
             Job::Carrier | Job::Ping | Job::Probe | Job::Probed | Job::Claimed | Job::Announce { .. } => self.lan(at, due.job),
             Job::Role | Job::RoleChecked { .. } | Job::RoleDone { .. } => self.role(at, due.job),
@@ -200,6 +214,7 @@ impl World {
         for job in [Job::Ping, Job::Role] {
             self.soon(at, job);
         }
+        self.start_keeper(at);
     }
 
     /// Its threads are gone; the kernel's leases and what the server was told are not.
@@ -294,8 +309,9 @@ impl World {
         let Some(agent) = &mut self.nodes[at].agent else { return };
         let want = agent.core.want();
         let mut jobs = [None; 7];
+        let hold_until_ms = if self.set.bugs.hold_until_ignored { Ms::MAX } else { want.hold_until_ms };
         let orders = &mut agent.orders;
-        orders.blessed_until_ms = now + self.set.limits.gate / 2;
+        orders.blessed_until_ms = (now + self.set.limits.gate / 2).min(hold_until_ms);
         if orders.say.version != want.say.version {
             orders.say = Rc::new(want.say.clone());
             jobs[0] = Some(Job::Turn);
@@ -324,9 +340,14 @@ impl World {
             agent.remote = want.remote;
             jobs[5] = (want.remote != Remote::No).then_some(Job::Remote);
         }
+        let rings = want.arbiter != agent.arbiter;
+        agent.arbiter = want.arbiter;
         if want.exit && !agent.exiting {
             agent.exiting = true;
             self.after(at, 60_000, Job::Farewell);
+        }
+        if rings {
+            self.ring_keeper(at);
         }
         self.also(at, jobs);
         self.schedule_tick(at);
