@@ -156,7 +156,10 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
             self.events_stopped = false;
         } else if seen.semi_sync_source_on != order.semi_sync {
             self.ask_patience();
-            self.with("switching semi-sync", LOOK, move |session, _, _| role::semi_sync_source(session, semi_sync))?;
+            self.with("switching semi-sync", LOOK, move |session, setting, _| {
+                role::semi_sync_source(session, semi_sync)?;
+                if semi_sync == SemiSync::Off { role::end_streams(session, &setting.spare.users) } else { Ok(()) }
+            })?;
             log::info!(
                 "semi-sync {}",
                 if order.semi_sync { "on: commits wait for the peer" } else { "off: commits do not wait for the peer" }
@@ -171,8 +174,8 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
         let Some(replica) = &seen.replica else { return Ok(()) };
         match order.receiver {
             Receiver::Keep => Ok(()),
-            Receiver::On => self.receive_on(replica),
-            Receiver::Restart => self.receive_anew(replica),
+            Receiver::On => self.receive_on(order, replica),
+            Receiver::Restart => self.receive_anew(order, replica),
             Receiver::Recover => self.recover(order, seen),
             Receiver::Off if replica.receiver == ReceiverState::Stopped => Ok(()),
             Receiver::Off => self.with("stopping the receiver", LOOK, |session, _, _| role::stop_receiver(session)),
@@ -180,21 +183,23 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
     }
 
     /// A thread that stopped with an error of the applier stays stopped: starting it again would hide the error. Unless the error passes.
-    fn receive_on(&mut self, replica: &Replica) -> Result<(), SqlError> {
+    fn receive_on(&mut self, order: &Order, replica: &Replica) -> Result<(), SqlError> {
         if replica.applier == ApplierState::Stopped && replica.may_pass() && self.is_time_to_restart() {
             log::warn!("the applier stopped with {}: starting it again", replica.error().unwrap_or_default());
             return self.with("starting the applier", LOOK, |session, _, _| role::start_applier(session));
         }
         match (replica.receiver, replica.applier) {
             (ReceiverState::Stopped, ApplierState::Stopped) if replica.sql_errno == 0 => {
-                self.with("starting replication", LOOK, |session, _, _| role::start_replication(session))
+                self.with("starting replication", LOOK, |session, _, _| role::start_replication(session))?;
             }
-            (ReceiverState::Stopped, _) => self.with("starting the receiver", LOOK, |session, _, _| role::start_receiver(session)),
+            (ReceiverState::Stopped, _) => self.with("starting the receiver", LOOK, |session, _, _| role::start_receiver(session))?,
             (_, ApplierState::Stopped) if replica.sql_errno == 0 => {
-                self.with("starting the applier", LOOK, |session, _, _| role::start_applier(session))
+                return self.with("starting the applier", LOOK, |session, _, _| role::start_applier(session));
             }
-            _ => Ok(()),
+            _ => return Ok(()),
         }
+        (self.report)(order.order, RoleOutcome::Reconnected);
+        Ok(())
     }
 
     fn is_time_to_restart(&mut self) -> bool {
@@ -207,17 +212,19 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
     }
 
     /// The applier goes on meanwhile, so that nothing received is thrown away.
-    fn receive_anew(&mut self, replica: &Replica) -> Result<(), SqlError> {
+    fn receive_anew(&mut self, order: &Order, replica: &Replica) -> Result<(), SqlError> {
         if replica.receiver == ReceiverState::Stopped || replica.applier == ApplierState::Stopped {
-            return self.receive_on(replica);
+            return self.receive_on(order, replica);
         }
         if !self.is_time_to_restart() {
             return Ok(());
         }
-        log::warn!("the receiver is connected but brings nothing although the writer is ahead: connecting it anew");
+        log::info!("connecting the receiver anew: the peer was silent, or the writer is ahead and nothing comes");
         self.with("restarting the receiver", LOOK, |session, _, _| {
             role::stop_receiver(session).and_then(|()| role::start_receiver(session))
-        })
+        })?;
+        (self.report)(order.order, RoleOutcome::Reconnected);
+        Ok(())
     }
 
     fn recover(&mut self, order: &Order, seen: &Observation) -> Result<(), SqlError> {

@@ -107,6 +107,8 @@ pub struct Belief {
     pub missing: bool,
     pub got: u64,
     pub got_ms: Ms,
+    /// The peer was silent since my receiver connected: its connection may be dead and not know it.
+    pub suspect: bool,
     pub semi_sync: bool,
     pub unprotected_since: Option<Ms>,
     pub extra_since: Option<Ms>,
@@ -192,6 +194,7 @@ impl Belief {
             missing: false,
             got: 0,
             got_ms: now,
+            suspect: false,
             semi_sync: false,
             unprotected_since: None,
             extra_since: None,
@@ -268,6 +271,8 @@ impl Core {
     fn note_beat(&mut self, heard: Heard) {
         let now = self.belief.now;
         let fit = heard.beat.ready && heard.beat.current;
+        // What lay between us for so long has stopped the replication's connection too, and TCP tries it again ever more seldom.
+        self.belief.suspect |= self.belief.peer.is_some() && !self.peer_heard();
         let old = self.belief.peer.take().filter(|_| !heard.new_session);
         let (fit_since, deaf_since) = old.as_ref().map_or((None, None), |peer| (peer.fit_since, peer.deaf_since));
         self.belief.peer = Some(Peer {
@@ -347,6 +352,7 @@ impl Core {
             }
             RoleOutcome::FoundClosed => self.belief.found_closed_order = order,
             RoleOutcome::Opened => self.belief.opened_order = order,
+            RoleOutcome::Reconnected => (self.belief.suspect, self.belief.got_ms) = (false, self.belief.now),
             RoleOutcome::Failed(text) if order == self.order => self.belief.role_error = text,
             RoleOutcome::Failed(_) => {}
         }

@@ -155,6 +155,8 @@ pub enum RoleOutcome {
     Opened,
     /// It was opened under this order, and somebody has closed it since.
     FoundClosed,
+    /// The receiver has a new connection to its source.
+    Reconnected,
     Failed(String),
 }
 

@@ -29,7 +29,8 @@ impl Core {
     }
 
     pub(super) fn stalled(&self) -> bool {
-        self.belief.missing && self.since(self.belief.got_ms) >= STALL_MS
+        let suspect = self.belief.suspect && self.state == State::Standby;
+        suspect || self.belief.missing && self.since(self.belief.got_ms) >= STALL_MS
     }
 
     /// Whether I could go on alone, judged while the peer still speaks.

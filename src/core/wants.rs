@@ -106,7 +106,8 @@ impl Core {
         }
         let holding = matches!(self.state, State::Open | State::Address | State::Active);
         let Some(peer) = self.belief.peer.as_ref().filter(|_| self.peer_heard()) else {
-            return if holding { Receiver::Off } else { Receiver::Keep };
+            // Commits wait no more: stopping the receiver can take seconds while its source does not answer.
+            return if holding && !self.belief.semi_sync { Receiver::Off } else { Receiver::Keep };
         };
         if matches!(self.state, State::Quarantined) {
             return Receiver::Off;

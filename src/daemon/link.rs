@@ -82,6 +82,8 @@ struct Link {
     latched: Option<u64>,
     stood_still_ms: Option<Ms>,
     reported: Option<LeaseSeen>,
+    /// When the last heartbeat left; none has yet: 0.
+    sent_ms: Ms,
     sent_version: u64,
     answer_now: bool,
 }
@@ -99,13 +101,14 @@ pub fn run(setting: Setting, mut orders: Reader<Order>, events: SyncSender<Messa
         latched: None,
         stood_still_ms: None,
         reported: None,
+        sent_ms: 0,
         sent_version: 0,
         answer_now: false,
     };
-    let (mut turn_ms, mut next_ms, mut sent_ms) = (now, now, 0);
+    let (mut turn_ms, mut next_ms) = (now, now);
     loop {
         let hurry = link.answer_now || orders.get().say.version != link.sent_version;
-        let until = if hurry { next_ms.min(sent_ms + HURRY_MS) } else { next_ms };
+        let until = if hurry { next_ms.min(link.sent_ms + HURRY_MS) } else { next_ms };
         link.wait(&orders, until);
         orders.take_bell();
         let now = clock::now_ms();
@@ -114,9 +117,9 @@ pub fn run(setting: Setting, mut orders: Reader<Order>, events: SyncSender<Messa
         turn_ms = now;
         let due = now >= next_ms;
         let changed = link.answer_now || order.say.version != link.sent_version;
-        if due || (changed && now >= sent_ms + HURRY_MS) {
+        if due || (changed && now >= link.sent_ms + HURRY_MS) {
             link.turn(&order, now);
-            sent_ms = now;
+            link.sent_ms = now;
             next_ms = if due { next_slot(next_ms, now, link.setting.keepalive_ms) } else { next_ms };
         }
         link.read(&order.keys, clock::now_us());
@@ -165,7 +168,8 @@ impl Link {
         }
         let held = self.latched.is_none();
         if order.vip == Hold::Yes && held {
-            let patience = self.setting.gate_ms / 4;
+            // As long as the gate stands: the heartbeat that follows must leave before it has ended by itself.
+            let patience = (self.sent_ms + self.setting.gate_ms).saturating_sub(now).min(self.setting.gate_ms / 2);
             let renewed = self.setting.lease.renew(now, patience);
             let late = clock::now_ms().saturating_sub(now);
             if let (Err(_), _) | (_, true) = (renewed, late > patience) {

@@ -191,7 +191,7 @@ impl Starter<'_> {
             hang: self.config.mysql.hang,
             process,
             patience_until,
-            interval_ms: (millis(self.config.heartbeat.deadtime) / 4).clamp(20, 500),
+            interval_ms: (millis(self.config.heartbeat.deadtime) / 4).clamp(100, 500),
         };
         let (events, messages) = (self.events(), self.messages.clone());
         self.thread("observer", move || {

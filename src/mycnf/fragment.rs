@@ -138,6 +138,8 @@ fn applying(mariadb: bool) -> Group {
 fn mariadb_semi_sync() -> Group {
     let settings = vec![
         same("rpl_semi_sync_slave_enabled", 1),
+        // A receiver that stops calls its source first to say so, seconds long if that is dead.
+        same("rpl_semi_sync_slave_kill_conn_timeout", 1),
         // Crash recovery keeps every commit, unless the peer is found to have taken over when the server starts (mycnf/recovery.rs).
         Setting { name: "init_rpl_role", value: "MASTER".into(), seen: Seen::Not },
         seen("rpl_semi_sync_master_wait_point", "AFTER_SYNC", "rpl_semi_sync_master_wait_point"),

@@ -8,7 +8,7 @@ use crate::sql::dialect::{
 };
 use crate::sql::fence::{Spare, kill_all_clients};
 use crate::sql::quote::literal;
-use crate::sql::{ApplierState, Family, History, Login, ReceiverState, Replica, Session, SqlError, status};
+use crate::sql::{ApplierState, Family, History, Login, ReceiverState, Record, Replica, Session, SqlError, status};
 
 /// How long one wait inside the server lasts. It sits through a stopped applier, so status is looked at in between.
 const SLICE_S: f32 = 0.05;
@@ -66,6 +66,24 @@ pub fn semi_sync_source(session: &mut Session, semi_sync: SemiSync) -> Result<()
             outcome => outcome,
         },
     }
+}
+
+/// Ends the connections by which replicas read the binary log, each by an account in `users`: one whose replica has gone without a word would
+/// stand in the way of the replica's next, until TCP gives it up (the server waits for its end first).
+pub fn end_streams(session: &mut Session, users: &[String]) -> Result<(), SqlError> {
+    let rows = session.rows(Dialect::of(session).sessions())?;
+    let streams = |row: &&Record| {
+        let user = row.get("USER").unwrap_or_default();
+        row.get("COMMAND").unwrap_or_default().starts_with("Binlog Dump") && users.iter().any(|name| name == user)
+    };
+    for id in rows.iter().filter(streams).filter_map(|row| row.get("ID")).filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())) {
+        match session.run(&format!("KILL {id}")) {
+            // 1094: it went by itself.
+            Err(error) if error.code != Some(1094) => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The server's replication as it is now. `None`: no source is configured.

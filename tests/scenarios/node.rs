@@ -237,7 +237,10 @@ impl Node {
         }
         match want.receiver {
             Receiver::On | Receiver::Recover => self.receiver = true,
-            Receiver::Restart => self.stalled = false,
+            Receiver::Restart => {
+                self.stalled = false;
+                step(self, Event::Role { order: want.order, outcome: RoleOutcome::Reconnected }, now);
+            }
             Receiver::Off => self.receiver = false,
             Receiver::Keep => {}
         }

@@ -1,5 +1,7 @@
 //! What servers do: clients' writes, statements of agents, replication with semi-sync, crashes and starts. A transaction is a number.
 
+use mmha::core::event::{Event, RoleOutcome};
+
 use crate::node::Health;
 use crate::queue::{Job, Sql, Us};
 use crate::world::World;
@@ -262,14 +264,22 @@ impl World {
             Sql::Receiver(true) => {
                 self.nodes[at].server.receiver = true;
                 self.keep_connecting(at, 2_000);
+                self.reconnected(at);
             }
             Sql::Receiver(false) => self.stop_receiver(at),
             Sql::Restart => {
                 self.stop_receiver(at);
                 (self.nodes[at].server.receiver, self.nodes[at].server.stalled) = (true, false);
                 self.keep_connecting(at, 2_000);
+                self.reconnected(at);
             }
             Sql::Recover { target } => self.recover(at, target),
+        }
+    }
+
+    fn reconnected(&mut self, at: usize) {
+        if let Some(order) = self.nodes[at].agent.as_ref().map(|agent| agent.role.order) {
+            self.post(at, Event::Role { order, outcome: RoleOutcome::Reconnected });
         }
     }
 

@@ -331,7 +331,7 @@ impl World {
             (Writes::Open, _) if !have.read_only && have.semi_sync != role.semi_sync => Some(Sql::SemiSync(role.semi_sync)),
             (_, Receiver::On | Receiver::Restart | Receiver::Recover) if !have.receiver => Some(Sql::Receiver(true)),
             (_, Receiver::Off) if have.receiver => Some(Sql::Receiver(false)),
-            (_, Receiver::Restart) if have.stalled && rested => Some(Sql::Restart),
+            (_, Receiver::Restart) if rested => Some(Sql::Restart),
             (_, Receiver::Recover) if own < target => Some(Sql::Recover { target }),
             _ => None,
         };

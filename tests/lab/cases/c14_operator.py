@@ -1,5 +1,9 @@
 """What an operator does to a running pair: pause and resume, and a fencing command."""
 
+import os
+import signal
+import time
+
 from mmhalab.sh import ensure, wait_for
 
 FENCE = """#!/bin/sh
@@ -62,3 +66,36 @@ def fenced_before_taken_over(lab):
     ensure(told == f"--off {holder.name} {holder.address}", f"the command was given {told!r}")
     holder.boot()
     lab.wait_steady()
+
+
+def flap_brake_holds_the_address(lab):
+    """With a brake of one departure: a hung server lets the address go once. The second time it stays, and the sentence says that it does
+    not move; `mmha resume` releases the brake, and the third time it goes again."""
+    holder, standby = lab.pair()
+    lab.serving = False
+    for box in (standby, holder):
+        config = box.root / "etc/mmha/mmha.toml"
+        config.write_text(config.read_text().replace("flap_count = 0", "flap_count = 1"))
+        box.sh(["systemctl", "restart", "mmha"], 60)
+        lab.wait_steady()
+
+    def hang():
+        pid, wall = holder.mysqld_pid(), time.time()
+        os.kill(pid, signal.SIGSTOP)
+        return pid, wall
+
+    holder.mmha("resume").check()  # the restarts have moved it too
+    hang()  # the agent kills it when it lets go, systemd starts it
+    wait_for(standby.holds_vip, 15, "the standby to take the address")
+    lab.wait_steady()
+    pid, wall = hang()
+    said = holder.wait_event(wall, 51, "does not move")
+    time.sleep(3)
+    ensure(holder.holds_vip() and not standby.holds_vip(), "the address moved although the brake is on")
+    os.kill(pid, signal.SIGCONT)
+    lab.wait_steady()
+    holder.mmha("resume").check()
+    hang()
+    wait_for(standby.holds_vip, 15, "the standby to take the address after resume")
+    lab.wait_steady()
+    return f"\"{said}\""
