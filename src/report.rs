@@ -71,6 +71,9 @@ pub struct Status {
     pub sentence: String,
     pub vip: Vip,
     pub gate: Option<Gate>,
+    /// `null`: none is configured.
+    #[serde(default)]
+    pub watchdog: Option<String>,
     pub peer: Peer,
     pub mysql: Mysql,
     pub replication: Replication,
@@ -166,6 +169,9 @@ impl Status {
         };
         line("address", self.vip.text(&self.node));
         line("write gate", self.gate.map_or("not known", Gate::text).to_string());
+        if let Some(watchdog) = &self.watchdog {
+            line("watchdog", watchdog.clone());
+        }
         line("peer", self.peer.text());
         self.peer.links.iter().for_each(|link| line("  link", link.text()));
         line("server", self.mysql.text());
@@ -314,6 +320,7 @@ pub mod tests {
             sentence: "Serving.".into(),
             vip: Vip { address: "192.0.2.243".into(), interface: Some("eth0".into()), held: true, holder: Some("db-01".into()) },
             gate: Some(Gate::Open),
+            watchdog: None,
             peer: Peer {
                 name: "db-02".into(),
                 state: Some("standby".into()),

@@ -9,3 +9,4 @@ pub mod quarantine;
 pub mod remote;
 pub mod role;
 pub mod store;
+pub mod watchdog;

@@ -161,6 +161,7 @@ auto_failback = true  # the preferred node takes the address back once it is hea
 authkeys = {authkeys}
 links = []  # more address pairs, like a crossover cable: [["10.0.0.1", "10.0.0.2"]]
 {ping_note}ping = {ping}  # tells "I am cut off" from "my peer is dead"
+# watchdog = "/dev/watchdog0"  # resets the box when the agent stands still while it may hold the address; see mmha(8)
 
 [mysql]
 socket = "/run/mysqld/mysqld.sock"

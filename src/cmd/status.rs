@@ -94,6 +94,7 @@ fn without_service(config: &Config, me: NodeIndex, why: Unanswered) -> Status {
             holder: found.map(|_| name.clone()),
         },
         gate: None,
+        watchdog: None,
         peer: Peer { name: config.node(me.other()).name.clone(), ..Peer::default() },
         mysql: Mysql { health: server(&config.mysql.socket), ..Mysql::default() },
         replication: Replication::default(),

@@ -191,6 +191,8 @@ fn build(path: &Path, text: &str, raw: Raw, secrets: Secrets) -> Config {
             lease: raw.heartbeat.lease.value,
             gate: raw.heartbeat.gate.value,
             isolation: raw.heartbeat.isolation.value,
+            watchdog: raw.heartbeat.watchdog.value,
+            watchdog_timeout: raw.heartbeat.watchdog_timeout.value,
         },
         mysql: Mysql {
             socket: raw.mysql.socket.value,

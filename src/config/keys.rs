@@ -24,6 +24,8 @@ pub const SECTIONS: [(&str, &[&str]); 8] = [
             "lease",
             "gate",
             "isolation",
+            "watchdog",
+            "watchdog_timeout",
         ],
     ),
     ("mysql", &["socket", "port", "user", "password_file", "service", "config_file", "writer", "hang", "kill_hung"]),

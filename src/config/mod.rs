@@ -119,6 +119,10 @@ pub struct Heartbeat {
     pub gate: Duration,
     /// Isolation limit I (default 3/4 of deadtime).
     pub isolation: Duration,
+    /// `None`: no watchdog device.
+    pub watchdog: Option<PathBuf>,
+    /// Whole seconds (default: the longest that leaves a second before deadtime).
+    pub watchdog_timeout: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -55,6 +55,8 @@ pub struct RawHeartbeat {
     pub lease: At<Duration>,
     pub gate: At<Duration>,
     pub isolation: At<Duration>,
+    pub watchdog: At<Option<PathBuf>>,
+    pub watchdog_timeout: At<Duration>,
 }
 
 pub struct RawMysql {
@@ -149,6 +151,8 @@ fn heartbeat(section: &Section<'_>) -> RawHeartbeat {
     let warntime = (deadtime.value / 2).max(keepalive.value * 3);
     let isolation = three_quarters.min(deadtime.value.saturating_sub(keepalive.value / 2 + LETTING_GO));
     let long = MS..=600 * SECOND;
+    // SAFETY B14: the longest that fits, whole seconds.
+    let watchdog_timeout = Duration::from_secs(deadtime.value.as_secs().saturating_sub(1).max(1));
     RawHeartbeat {
         port: section.number("port", 694, PORTS),
         warntime: section.duration("warntime", warntime, long.clone()),
@@ -165,6 +169,8 @@ fn heartbeat(section: &Section<'_>) -> RawHeartbeat {
         lease: section.duration("lease", lease, SECOND..=60 * SECOND),
         gate: section.duration("gate", three_quarters, long.clone()),
         isolation: section.duration("isolation", isolation, long),
+        watchdog: section.optional_path("watchdog"),
+        watchdog_timeout: section.duration("watchdog_timeout", watchdog_timeout, SECOND..=600 * SECOND),
         keepalive,
         deadtime,
     }

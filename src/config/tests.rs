@@ -63,6 +63,10 @@ fn everything_set() {
         c.heartbeat.lease.as_secs() == 1
     });
     check("keepalive = \"500ms\"\ndeadtime = \"4s\"\n", |c| c.heartbeat.lease.as_secs() == 2);
+    let watchdog = |c: &Config| (c.heartbeat.watchdog.is_some(), c.heartbeat.watchdog_timeout.as_secs());
+    check("watchdog = \"/dev/watchdog0\"\n", |c| watchdog(c) == (true, 1));
+    check("watchdog = \"/dev/watchdog0\"\ndeadtime = \"9500ms\"\n", |c| watchdog(c) == (true, 8));
+    check("deadtime = \"1500ms\"\n", |c| watchdog(c) == (false, 1));
     check("[mysql]\npassword_file = \"/etc/mmha/x\"\n", |c| c.mysql.password.as_ref().is_some_and(|p| p.reveal() == "s3cret"));
     check("[mysql]\nwriter = \"both\"\nservice = \"mariadb.service\"\n", |c| c.mysql.writer == Writer::Both);
     check("[replication]\ndatabases = [\"my_application\"]\nfilter = \"binlog\"\ndurability = \"async\"\n", |c| c.warnings().len() == 1);
@@ -158,6 +162,12 @@ fn timing() {
     check("gate = \"700ms\"", "gate 700ms is too short");
     check("isolation = \"1900ms\"", "isolation 1900ms is too long");
     check("isolation = \"700ms\"", "isolation 700ms is too short");
+    let dog = "watchdog = \"/dev/watchdog0\"\n";
+    check(&format!("{dog}watchdog_timeout = \"2s\""), "14:20: watchdog_timeout 2s is too long for deadtime 2s");
+    check(&format!("{dog}deadtime = \"1900ms\"\ngate = \"1s\""), "watchdog_timeout 1s is too long for deadtime 1900ms");
+    check(&format!("{dog}watchdog_timeout = \"1500ms\"\ndeadtime = \"4s\""), "14:20: watchdog_timeout must be whole seconds");
+    check(&format!("{dog}watchdog_timeout = \"1s\"\nkeepalive = \"300ms\"\ndeadtime = \"4s\""), "14:20: watchdog_timeout 1s is too short");
+    check("watchdog = \"watchdog0\"", "watchdog must be an absolute path");
     check("[firewall]\nmanage = false", "without the write gate");
     check(
         "deadtime = \"2500ms\"\nlease = \"2s\"\n[firewall]\nmanage = false",

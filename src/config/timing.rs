@@ -37,11 +37,12 @@ pub fn check(raw: &Raw, faults: &Faults<'_>) {
         &heartbeat.lease,
         &heartbeat.gate,
         &heartbeat.isolation,
+        &heartbeat.watchdog_timeout,
     ];
     if used.iter().any(|value| !value.sound) {
         return; // judged together, so judged only when each is right
     }
-    for rule in rules(heartbeat).into_iter().chain(lease_rules(heartbeat)).chain(gate_rules(raw)) {
+    for rule in rules(heartbeat).into_iter().chain(lease_rules(heartbeat)).chain(gate_rules(raw)).chain(watchdog_rules(heartbeat)) {
         if rule.left > rule.right {
             faults.add(&rule.key.span, rule.sentence);
         }
@@ -49,6 +50,49 @@ pub fn check(raw: &Raw, faults: &Faults<'_>) {
     if heartbeat.lease.value.subsec_nanos() != 0 {
         faults.add(&heartbeat.lease.span, "lease must be whole seconds: the kernel's address lifetimes have no finer unit");
     }
+    if heartbeat.watchdog.value.is_some() && heartbeat.watchdog_timeout.value.subsec_nanos() != 0 {
+        faults.add(&heartbeat.watchdog_timeout.span, "watchdog_timeout must be whole seconds: watchdog devices have no finer unit");
+    }
+}
+
+/// The device must have reset the box before the peer may take over, and drivers count whole seconds (SAFETY B14).
+pub fn longest_watchdog(deadtime: Duration) -> Duration {
+    deadtime.saturating_sub(Duration::from_secs(1))
+}
+
+/// It is fed with the heartbeats; a few late turns are no reason to reset a box.
+pub fn shortest_watchdog(keepalive: Duration) -> Duration {
+    Duration::from_secs(u64::try_from((4 * keepalive).as_millis().div_ceil(1000)).unwrap_or(u64::MAX))
+}
+
+fn watchdog_rules(heartbeat: &RawHeartbeat) -> Vec<Rule<'_>> {
+    if heartbeat.watchdog.value.is_none() {
+        return Vec::new();
+    }
+    let (keepalive, deadtime, timeout) = (heartbeat.keepalive.value, heartbeat.deadtime.value, heartbeat.watchdog_timeout.value);
+    vec![
+        Rule {
+            key: &heartbeat.watchdog_timeout,
+            left: timeout,
+            right: longest_watchdog(deadtime),
+            sentence: format!(
+                "watchdog_timeout {} is too long for deadtime {}: it must end 1s before that, because a watchdog counts whole seconds and this box must be down before its peer may take over",
+                show(timeout),
+                show(deadtime)
+            ),
+        },
+        Rule {
+            key: &heartbeat.watchdog_timeout,
+            left: 4 * keepalive,
+            right: timeout,
+            sentence: format!(
+                "watchdog_timeout {} is too short for keepalive {}: the device is fed with the heartbeats and must last 4 of them ({})",
+                show(timeout),
+                show(keepalive),
+                show(4 * keepalive)
+            ),
+        },
+    ]
 }
 
 fn rules(heartbeat: &RawHeartbeat) -> Vec<Rule<'_>> {

@@ -1,8 +1,11 @@
-//! The link thread: heartbeats out and in, the address lease and the write gate. It must survive starvation, so it does no logging,
-//! SQL, DNS or file access, and holds no lock that another thread holds for longer than a copy takes.
+//! The link thread: heartbeats out and in, the address lease, the write gate and the watchdog device. It must survive starvation, so it does
+//! no logging, SQL, DNS or access to files, and holds no lock that another thread holds for longer than a copy takes.
 //!
 //! The write gate is moved by the datagrams themselves: one that carries the OPEN mark refreshes the kernel's gate element on its way
 //! out, one with the SHUT mark deletes it. No heartbeat sent means that no acknowledgement leaves (SAFETY M7).
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,11 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::act::gate::{self as act_gate, MARK_OPEN, MARK_SHUT};
 use crate::act::lease::Lease;
+use crate::act::watchdog::{Guard, Timer};
 use crate::config::authkeys::Authkeys;
 use crate::core::beat::Beat;
 use crate::core::event::{Address, Event, Gate, Heard, LeaseSeen, Ms};
 use crate::core::want::Hold;
 use crate::daemon::Message;
+use crate::error::{Error, Result};
 use crate::peer::codec::{self, Refusal};
 use crate::peer::session::{Sessions, Verdict};
 use crate::sys::slot::Reader;
@@ -60,12 +65,15 @@ pub struct Statistics {
     pub replayed: u64,
     /// The peer speaks another version of the protocol.
     pub other_version: Option<u8>,
+    /// `None`: there is no watchdog device.
+    pub watchdog: Option<Timer>,
 }
 
 pub struct Setting {
     pub paths: Vec<Path>,
     pub sessions: Sessions,
     pub lease: Lease,
+    pub watchdog: Option<Guard>,
     pub gate_available: bool,
     pub keepalive_ms: Ms,
     pub gate_ms: Ms,
@@ -80,6 +88,8 @@ struct Link {
     opened_ms: Ms,
     /// The order under which this thread stood still: nothing is held again before the core has given another.
     latched: Option<u64>,
+    /// The watchdog device is lost: nothing is held any more, and the core's thread ends the service.
+    lost: Option<Lost>,
     stood_still_ms: Option<Ms>,
     reported: Option<LeaseSeen>,
     /// When the last heartbeat left; none has yet: 0.
@@ -88,23 +98,15 @@ struct Link {
     answer_now: bool,
 }
 
+struct Lost {
+    why: Error,
+    told: bool,
+}
+
 /// Runs until the process ends.
 pub fn run(setting: Setting, mut orders: Reader<Order>, events: SyncSender<Message>, statistics: Arc<Mutex<Statistics>>) {
-    let gate = if setting.gate_available { Gate::Unknown } else { Gate::None };
     let now = clock::now_ms();
-    let mut link = Link {
-        setting,
-        events,
-        statistics,
-        gate,
-        opened_ms: now,
-        latched: None,
-        stood_still_ms: None,
-        reported: None,
-        sent_ms: 0,
-        sent_version: 0,
-        answer_now: false,
-    };
+    let mut link = Link::new(setting, events, statistics, now);
     let (mut turn_ms, mut next_ms) = (now, now);
     loop {
         let hurry = link.answer_now || orders.get().say.version != link.sent_version;
@@ -134,6 +136,24 @@ fn next_slot(slot_ms: Ms, now: Ms, keepalive_ms: Ms) -> Ms {
 }
 
 impl Link {
+    fn new(setting: Setting, events: SyncSender<Message>, statistics: Arc<Mutex<Statistics>>, now: Ms) -> Link {
+        let gate = if setting.gate_available { Gate::Unknown } else { Gate::None };
+        Link {
+            setting,
+            events,
+            statistics,
+            gate,
+            opened_ms: now,
+            latched: None,
+            lost: None,
+            stood_still_ms: None,
+            reported: None,
+            sent_ms: 0,
+            sent_version: 0,
+            answer_now: false,
+        }
+    }
+
     fn wait(&self, orders: &Reader<Order>, until: Ms) {
         let mut fds: Vec<BorrowedFd<'_>> = vec![orders.as_fd()];
         fds.extend(self.setting.paths.iter().map(|path| path.socket.as_fd()));
@@ -161,13 +181,20 @@ impl Link {
         self.setting.lease.remove(clock::now_ms());
     }
 
-    /// One heartbeat: lease first, then the datagram (SAFETY B6). Without the core's blessing nothing is renewed and nothing is sent.
+    fn may_hold(&self) -> bool {
+        self.latched.is_none() && self.lost.is_none()
+    }
+
+    /// One heartbeat: lease first, then the datagram (SAFETY B6). Without the core's blessing nothing is renewed, sent or fed.
     fn turn(&mut self, order: &Order, now: Ms) {
         if now > order.blessed_until_ms {
             return;
         }
-        let held = self.latched.is_none();
-        if order.vip == Hold::Yes && held {
+        let claims = order.vip == Hold::Yes || order.say.state.holds();
+        if claims {
+            self.guard(|guard| guard.arm(now));
+        }
+        if order.vip == Hold::Yes && self.may_hold() {
             // As long as the gate stands: the heartbeat that follows must leave before it has ended by itself.
             let patience = (self.sent_ms + self.setting.gate_ms).saturating_sub(now).min(self.setting.gate_ms / 2);
             let renewed = self.setting.lease.renew(now, patience);
@@ -176,11 +203,35 @@ impl Link {
                 self.let_go(late, order.order);
             }
         }
-        let gate = if self.latched.is_some() { Hold::No } else { order.gate };
+        let gate = if self.may_hold() { order.gate } else { Hold::No };
         self.send(order, gate);
         // After the gate: removing an address may wait for the kernel's network lock.
-        if order.vip == Hold::No || self.latched.is_some() {
+        if order.vip == Hold::No || !self.may_hold() {
             self.setting.lease.remove(now);
+        }
+        let gone = self.setting.lease.state() == Address::Absent && matches!(self.gate, Gate::Shut | Gate::None);
+        if !claims && gone {
+            self.guard(|guard| {
+                guard.rest();
+                Ok(())
+            });
+        }
+        // Last: a heartbeat does not wait for a slow device.
+        self.guard(|guard| guard.feed(now));
+    }
+
+    /// Without the device nothing is held: what is held is let go at once.
+    fn guard(&mut self, act: impl FnOnce(&mut Guard) -> Result<()>) {
+        let Some(guard) = self.setting.watchdog.as_mut().filter(|_| self.lost.is_none()) else { return };
+        let (before, outcome) = (guard.timer(), act(guard));
+        let timer = guard.timer();
+        if timer != before {
+            self.statistics.lock().unwrap_or_else(PoisonError::into_inner).watchdog = Some(timer);
+        }
+        if let Err(why) = outcome {
+            self.lost = Some(Lost { why, told: false });
+            let _ = act_gate::shut();
+            self.setting.lease.remove(clock::now_ms());
         }
     }
 
@@ -281,6 +332,9 @@ impl Link {
 
     /// Leases as they are, whenever they differ from what the core was last told. What does not fit the channel is told next time.
     fn report(&mut self) {
+        if let Some(lost) = self.lost.as_mut().filter(|lost| !lost.told) {
+            lost.told = self.events.try_send(Message::Lost(lost.why.clone())).is_ok();
+        }
         if let Some(gap_ms) = self.stood_still_ms
             && self.post(Event::Woke { gap_ms })
         {

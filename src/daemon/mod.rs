@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::act::quarantine::Kept;
+use crate::act::watchdog::Timer;
 use crate::config::{Config, NodeIndex};
 use crate::control::{Answer, Request};
 use crate::core::event::{Address, Event, Ms};
@@ -23,7 +24,7 @@ use crate::core::fact::Fact;
 use crate::core::history::History;
 use crate::core::state::State;
 use crate::core::{Core, Decision};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::report;
 use crate::sys::{clock, notify};
 
@@ -43,6 +44,8 @@ pub enum Message {
     Troubles(Vec<String>),
     /// What has become of extra transactions.
     Kept(Kept),
+    /// The link thread holds nothing any more: it has lost its watchdog device.
+    Lost(Error),
 }
 
 /// Messages that wait for the core's thread; heartbeats beyond it are dropped, reports are repeated by their senders.
@@ -53,11 +56,12 @@ const REMIND_MS: Ms = 60_000;
 /// However calm the core says it is.
 const LOOK_ANEW_MS: Ms = 200;
 
-/// Runs the service until it is asked to stop; everything is let go of by then.
+/// Runs the service until it is asked to stop, or has lost what it needs; everything is let go of by then.
 pub fn run(config_path: &Path) -> Result<()> {
     let (mut service, messages) = start::start(config_path)?;
     service.serve(&messages);
-    Ok(())
+    service.last_words();
+    service.lost.map_or(Ok(()), Err)
 }
 
 struct Service {
@@ -81,6 +85,8 @@ struct Service {
     turn_ms: Ms,
     lease_ms: Ms,
     announced: bool,
+    /// Why the service ends by itself.
+    lost: Option<Error>,
 }
 
 impl Service {
@@ -126,6 +132,19 @@ impl Service {
             Message::Version(version) => self.version = Some(version),
             Message::Troubles(troubles) => self.troubles = troubles,
             Message::Kept(kept) => self.kept = Some(kept),
+            Message::Lost(why) => {
+                log::error!("{why}; the service ends, and systemd starts it anew");
+                self.lost = Some(why);
+                self.core.step(Event::Stop, clock::now_ms());
+            }
+        }
+    }
+
+    /// A timer that nobody can stop ends the box when nobody feeds it.
+    fn last_words(&self) {
+        let watchdog = self.statistics.lock().unwrap_or_else(PoisonError::into_inner).watchdog;
+        if let Some(Timer::Unstoppable { seconds }) = watchdog {
+            log::warn!("the watchdog cannot be stopped: this box is reset in {seconds}s unless the service is started again by then");
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::act::gate;
+use crate::act::watchdog::Guard;
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
 use crate::control::{self};
@@ -35,6 +36,8 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
     end_on_panic();
     make_directories()?;
     let listener = control::listen(Path::new(control::SOCKET))?;
+    // A timer that a killed agent has left running ends now: before anything that takes time, and only in the one process that owns the socket.
+    let watchdog = Guard::open(&config.heartbeat)?;
     let interface = interface_of(&config, me)?;
     let gate_available = put_gate_up(&config, me);
     rt::share_heaps();
@@ -44,9 +47,11 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
     let (messages, inbox) = sync_channel(QUEUE);
     let core = Core::new(limits::identity(&config, me), limits::limits(&config), clock::now_ms());
     let links = links(&config, me);
-    let statistics = Arc::new(Mutex::new(Statistics { paths: vec![Default::default(); links.len()], ..Statistics::default() }));
+    let timer = watchdog.as_ref().inspect(|guard| log::info!("{}", guard.text())).map(Guard::timer);
+    let statistics = Statistics { paths: vec![Default::default(); links.len()], watchdog: timer, ..Statistics::default() };
+    let statistics = Arc::new(Mutex::new(statistics));
     let starter = Starter { config: &config, me, interface: &interface, messages: &messages, gate_available };
-    let actors = starter.threads(&core, &keys, &links, &statistics)?;
+    let actors = starter.threads(&core, &keys, &links, &statistics, watchdog)?;
     starter.control(listener)?;
     starter.signals()?;
     let journal = Journal::start(EVENTS.into()).map_err(|fault| cannot("start the journal", &fault))?;
@@ -66,6 +71,7 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
         kept: None,
         unprotected_since: None,
         announced: false,
+        lost: None,
         watchdog_ms: notify::watchdog_interval().map(millis),
         watched_ms: 0,
         told_ms: clock::now_ms(),

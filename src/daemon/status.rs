@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 
 use crate::act::quarantine::Kept;
+use crate::act::watchdog::Timer;
+use crate::config::duration::show;
 use crate::config::{Config, NodeIndex};
 use crate::core::event::{self, Address, ArbiterSeen, Ms, ServerSeen};
 use crate::core::fact::Fact;
@@ -44,6 +46,7 @@ pub fn picture(core: &Core, around: &Around<'_>) -> Status {
         sentence: view.sentence(),
         vip: Vip { address: around.config.vip.address.to_string(), interface: Some(around.interface.to_owned()), held, holder },
         gate: Some(gate(view.lease().gate)),
+        watchdog: around.statistics.watchdog.map(|timer| watchdog(timer, around.config)),
         peer: peer_part(&view, around, &peer.name),
         mysql: mysql_part(&view, around),
         replication: replication_part(&view, around),
@@ -70,6 +73,14 @@ fn gate(gate: event::Gate) -> Gate {
         event::Gate::Open => Gate::Open,
         event::Gate::Shut | event::Gate::Unknown => Gate::Closed,
         event::Gate::None => Gate::None,
+    }
+}
+
+fn watchdog(timer: Timer, config: &Config) -> String {
+    match timer {
+        Timer::Armed => format!("armed, {}", show(config.heartbeat.watchdog_timeout)),
+        Timer::Stopped => "at rest".to_owned(),
+        Timer::Unstoppable { seconds } => format!("at rest, {seconds}s: it cannot be stopped"),
     }
 }
 

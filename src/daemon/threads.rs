@@ -9,6 +9,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::act::watchdog::Guard;
 use crate::act::{arbiter, fence, lease::Lease, quarantine, remote, role, store};
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
@@ -69,6 +70,7 @@ impl Starter<'_> {
         keys: &Arc<Authkeys>,
         links: &[[Ipv4Addr; 2]],
         statistics: &Arc<Mutex<Statistics>>,
+        watchdog: Option<Guard>,
     ) -> Result<Actors> {
         let broken = |fault: std::io::Error| cannot("make a mailbox", &fault);
         let want = core.want();
@@ -86,7 +88,7 @@ impl Starter<'_> {
         let (remote, remote_wanted) = slot(Remote::No).map_err(broken)?;
         let (store, stored) = slot(None).map_err(broken)?;
         let (guard, guarded) = slot(Guarded { config: Arc::new(self.config.clone()), me: self.me }).map_err(broken)?;
-        self.link(link_orders, links, statistics)?;
+        self.link(link_orders, links, statistics, watchdog)?;
         let patience = Arc::new(AtomicU64::new(0));
         self.role(role_orders, Arc::clone(&patience))?;
         let server = Held::default();
@@ -139,6 +141,7 @@ impl Starter<'_> {
         orders: crate::sys::slot::Reader<link::Order>,
         links: &[[Ipv4Addr; 2]],
         statistics: &Arc<Mutex<Statistics>>,
+        watchdog: Option<Guard>,
     ) -> Result<()> {
         let heartbeat = &self.config.heartbeat;
         let mut paths = Vec::new();
@@ -152,6 +155,7 @@ impl Starter<'_> {
             paths,
             sessions: Sessions::new(cluster_id(&self.config.cluster), self.me.0 + 1, session, millis(heartbeat.deadtime)),
             lease: Lease::find(self.interface, self.config.vip.address, heartbeat.lease),
+            watchdog,
             gate_available: self.gate_available,
             keepalive_ms: millis(heartbeat.keepalive),
             gate_ms: millis(heartbeat.gate),

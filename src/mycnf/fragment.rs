@@ -246,6 +246,8 @@ pub(crate) mod tests {
                 lease: Duration::from_secs(1),
                 gate: Duration::from_millis(1500),
                 isolation: Duration::from_millis(1500),
+                watchdog: None,
+                watchdog_timeout: Duration::from_secs(1),
             },
             mysql: Mysql {
                 socket: "/run/mysqld/mysqld.sock".into(),

@@ -18,3 +18,4 @@ pub mod slot;
 pub mod sysctl;
 pub mod timer;
 pub mod udp;
+pub mod watchdog;

@@ -6,6 +6,7 @@ mod arbiter;
 mod lan;
 mod peer;
 mod server;
+mod watchdog;
 
 use std::fmt::Write;
 use std::os::unix::fs::MetadataExt;
@@ -103,6 +104,7 @@ fn look(config: &Config, me: NodeIndex, service: &Result<Status>) -> Findings {
     check_file(config, &mut findings);
     check_fence(config, &mut findings);
     let status = service.as_ref().ok();
+    watchdog::check(&config.heartbeat, status.is_some(), &mut findings);
     lan::check(config, me, status, &mut findings);
     let family = server::check(config, me, status, &mut findings);
     peer::check(config, me, family, &mut findings);

@@ -1,0 +1,50 @@
+//! The link thread without its watchdog device.
+
+use std::net::Ipv4Addr;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use super::*;
+use crate::config::NodeIndex;
+use crate::core::Core;
+use crate::core::state::State;
+use crate::daemon::limits;
+
+fn link(watchdog: Guard) -> (Link, Receiver<Message>) {
+    let (events, inbox) = sync_channel(16);
+    let socket = LinkSocket::bind(Ipv4Addr::LOCALHOST, 0, None).expect("bind");
+    let vip = Ipv4Addr::new(192, 0, 2, 243);
+    let setting = Setting {
+        paths: vec![Path { socket, peer: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9) }],
+        sessions: Sessions::new(1, 1, 1, 2000),
+        lease: Lease::find("no-interface", vip, Duration::from_secs(1)),
+        watchdog: Some(watchdog),
+        gate_available: false,
+        keepalive_ms: 250,
+        gate_ms: 1500,
+        lease_ms: 1000,
+    };
+    (Link::new(setting, events, Arc::default(), clock::now_ms()), inbox)
+}
+
+#[test]
+fn nothing_is_held_without_the_watchdog_device() {
+    let (mut link, inbox) = link(Guard::broken());
+    let keys = Authkeys::parse("auth 1\n1 sha1 0123456789abcdef0123\n", "authkeys").expect("keys");
+    let config = crate::mycnf::fragment::tests::config();
+    let core = Core::new(limits::identity(&config, NodeIndex(0)), limits::limits(&config), 0);
+    let say = Beat { state: State::Active, ..core.want().say.clone() };
+    let mut order = Order { order: 1, vip: Hold::Yes, gate: Hold::Yes, say, blessed_until_ms: 0, keys: Arc::new(keys) };
+    link.turn(&order, clock::now_ms());
+    assert!(link.may_hold(), "without a blessing nobody feeds");
+    order.blessed_until_ms = Ms::MAX;
+    link.turn(&order, clock::now_ms());
+    order.order += 1;
+    link.turn(&order, clock::now_ms());
+    assert!(!link.may_hold(), "another order brings no device back");
+    link.report();
+    link.report();
+    let said: Vec<Message> = inbox.try_iter().collect();
+    let lost = said.iter().filter(|message| matches!(message, Message::Lost(_))).count();
+    assert!(lost == 1 && matches!(said[0], Message::Lost(_)), "told once, and before anything else");
+}
