@@ -102,6 +102,7 @@ fn shipped_examples_load() {
         Config::parse(Path::new(name), text, |_| Ok(Secret::new("x"))).unwrap_or_else(|error| panic!("{error}"));
     };
     load("etc/mmha.toml", &source("etc/mmha.toml"));
+    load("etc/fast.toml", &source("etc/fast.toml"));
     let manual = source("man/mmha.toml.5");
     let examples: Vec<&str> =
         manual.split(".Bd -literal\n").skip(1).map(|rest| rest.split(".Ed").next().expect("closed").trim_start()).collect();
