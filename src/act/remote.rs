@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::core::event::{Ms, RemoteSeen};
 use crate::core::want::Remote;
-use crate::sql::fence::{Closed, Keys, Spare, fence_remote};
+use crate::sql::fence::{Keys, Spare, fence_remote};
 use crate::sql::{Login, bounded};
 use crate::sys::slot::Reader;
 use crate::sys::{clock, timer};
@@ -76,7 +76,6 @@ fn fence(setting: &Setting) -> RemoteSeen {
         fence_remote(&task.login, keys, &task.spare, FENCE)
     });
     match outcome {
-        Ok(Closed { blocker: Some(blocker), .. }) => RemoteSeen::Failed(format!("read-only, but {blocker} is still there")),
         Ok(closed) => RemoteSeen::Fenced(closed.history),
         Err(fault) => RemoteSeen::Failed(fault.text),
     }

@@ -135,7 +135,7 @@ fn close_server(config: &Config, me: NodeIndex) -> Result<String> {
     let spare = Spare::of(config);
     let job = move || fence::close_writes(&login, Keys { own: &own, peer: &peer }, &spare, Waiters::Free, SERVER);
     match bounded("closing the server", SERVER + Duration::from_secs(2), job) {
-        Ok(closed) => Ok(format!("server read-only, {} sessions ended; it has {}", closed.killed, closed.history)),
+        Ok(closed) => Ok(format!("server read-only; it has {}", closed.history)),
         // Nobody writes to a server that does not run; my.cnf starts it read-only.
         Err(error) if error.fault == Fault::Refused => Ok("the server does not run".to_string()),
         Err(error) => Err(Error::failed(error.text)),

@@ -10,8 +10,13 @@ use crate::sql::session::own_connections;
 use crate::sql::worker::Job;
 use crate::sql::{Family, History, Login, Observation, Record, Session, SqlError, observe};
 
-/// How often sessions are listed and killed while the fence waits for them.
-const KILL_EVERY: Duration = Duration::from_millis(20);
+/// How long the fence may take by itself; most of the time nobody stands in its way.
+const ALONE: Duration = Duration::from_millis(20);
+/// Whether it is through is looked at after so many kills; each costs half a millisecond.
+const KILLS_AT_ONCE: usize = 50;
+const BETWEEN_KILLS: Duration = Duration::from_millis(2);
+/// For the sessions that are left when it is through. They can write nothing.
+const LEFTOVERS: Duration = Duration::from_secs(10);
 /// A position that reads the same this far apart stands still.
 const STILL_FOR: Duration = Duration::from_millis(2);
 /// How long MySQL's killed commits may wait for an acknowledgement before they are let go.
@@ -37,11 +42,10 @@ pub enum Waiters {
 /// A server that takes no more writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
-    /// Everything it has, read twice alike after the last session was gone.
+    /// Everything it has, read twice alike after it was closed.
     pub history: History,
+    /// Sessions that stood in the way. All others are told to end as well, but nobody waits for that.
     pub killed: u32,
-    /// Who was still there at the end, if anybody.
-    pub blocker: Option<String>,
     /// MariaDB's event scheduler ran and was stopped: give this to `open_writes` when the server opens again.
     pub events_stopped: bool,
 }
@@ -53,9 +57,9 @@ pub struct Keys<'a> {
     pub peer: &'a str,
 }
 
-/// Read-only alone waits for running writes, and KILL alone lets new ones in: so the fence is issued on one connection and, at once
-/// and again and again, everybody is killed on another until the fence is through. A failure to close leaves
-/// the server as open as before, only without its old sessions.
+/// Read-only alone waits for running writes, and KILL alone lets new ones in: so the fence is issued on one connection, and when it is not
+/// through at once, everybody is killed on another until it is. Then nobody can write; who is left is told to end, and not waited for: with
+/// thousands of sessions that takes seconds. A failure to close leaves the server as open as before, only without its old sessions.
 pub fn close_writes(login: &Login, keys: Keys, spare: &Spare, waiters: Waiters, limit: Duration) -> Result<Closed, SqlError> {
     let deadline = Instant::now() + limit;
     let login = login.within(limit + Duration::from_secs(1));
@@ -63,7 +67,7 @@ pub fn close_writes(login: &Login, keys: Keys, spare: &Spare, waiters: Waiters, 
     let dialect = Dialect::of(&killer);
     let events_stopped = stop_events(&mut killer, dialect)?;
     let killed = match fence_and_kill(&mut killer, dialect, &login, spare, waiters, deadline) {
-        Ok(killed) => killed,
+        Ok(killed) => u32::try_from(killed.len()).unwrap_or(u32::MAX),
         Err(error) => {
             if events_stopped {
                 killer.run(START_EVENTS)?;
@@ -71,14 +75,12 @@ pub fn close_writes(login: &Login, keys: Keys, spare: &Spare, waiters: Waiters, 
             return Err(error);
         }
     };
-    let (more, blocker) = kill_all(&mut killer, dialect, &login, spare, deadline)?;
     let history = standing_still(&mut killer, keys, deadline)?;
-    switch_semi_sync_off(killer, dialect)?;
-    let killed = u32::try_from(killed.union(&more).count()).unwrap_or(u32::MAX);
-    Ok(Closed { history, killed, blocker, events_stopped })
+    tidy_up(killer, dialect, login, spare.clone())?;
+    Ok(Closed { history, killed, events_stopped })
 }
 
-/// The fence on its own connection, kills on this one until it is through. Returns whom it killed.
+/// The fence on its own connection, kills on this one when it is not through at once. Returns whom it killed.
 fn fence_and_kill(
     killer: &mut Session,
     dialect: Dialect,
@@ -87,15 +89,14 @@ fn fence_and_kill(
     waiters: Waiters,
     deadline: Instant,
 ) -> Result<BTreeSet<u64>, SqlError> {
-    let (started, mut killed, mut freed) = (Instant::now(), BTreeSet::new(), false);
+    let (started, mut killed, mut freed, mut wait) = (Instant::now(), BTreeSet::new(), false, ALONE);
     // A server full of clients has one place left for an administrator, and that is taken: the kills make room.
     let fencer =
-        open_in_time(login, deadline, || kill_once(killer, dialect, login, spare, None).map(|mut round| killed.append(&mut round.killed)))?;
+        open_in_time(login, deadline, || kill_some(killer, dialect, login, spare).map(|mut round| killed.append(&mut round.killed)))?;
     let fencer_id = fencer.connection_id();
     let fence = Job::start("closing to writes", move || fence(fencer, dialect, deadline))?;
     loop {
-        killed.append(&mut kill_once(killer, dialect, login, spare, None)?.killed);
-        match fence.answer.recv_timeout(KILL_EVERY) {
+        match fence.answer.recv_timeout(wait) {
             Ok(Err(error)) if error.code == Some(1205) => break,
             Ok(outcome) => return outcome.map(|()| killed),
             Err(RecvTimeoutError::Disconnected) => return Err(SqlError::other("closing to writes: the worker vanished")),
@@ -106,17 +107,34 @@ fn fence_and_kill(
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
+        killed.append(&mut kill_some(killer, dialect, login, spare)?.killed);
+        wait = BETWEEN_KILLS;
         if waiters == Waiters::Free && !freed && started.elapsed() > WAITERS_AFTER {
             killer.run(dialect.semi_sync_source_off())?;
             freed = true;
         }
     }
-    let blocker = kill_once(killer, dialect, login, spare, None)?.left.unwrap_or_else(|| "nobody that can be seen".to_owned());
+    let blocker = kill_some(killer, dialect, login, spare)?.left.unwrap_or_else(|| "nobody that can be seen".to_owned());
     Err(SqlError::timeout(format!(
         "server at {}: not read-only after {} ms; {blocker} holds it up",
         login.target,
         started.elapsed().as_millis()
     )))
+}
+
+/// A closed server commits nothing that could wait, so nobody waits for this: MySQL takes up to a second to switch semi-sync off, until its
+/// acknowledgement thread looks up, and sessions take theirs to end. A failure shows in the next observation.
+fn tidy_up(mut killer: Session, dialect: Dialect, login: Login, spare: Spare) -> Result<(), SqlError> {
+    if dialect.family == Family::MariaDb {
+        killer.run(dialect.semi_sync_source_off())?;
+    }
+    let rest = move || {
+        if dialect.family == Family::MySql {
+            killer.run(dialect.semi_sync_source_off())?;
+        }
+        kill_all(&mut killer, dialect, &login, &spare, Instant::now() + LEFTOVERS)
+    };
+    Job::start("ending the sessions that are left", rest).map(Job::abandon)
 }
 
 /// A connection, although for the moment others have all of them (1040): `make_room`, and try again.
@@ -180,7 +198,7 @@ fn kill_all(
     deadline: Instant,
 ) -> Result<(BTreeSet<u64>, Option<String>), SqlError> {
     let mut killed = BTreeSet::new();
-    let mut round = kill_once(session, dialect, login, spare, None)?;
+    let mut round = kill_once(session, dialect, login, spare, None, usize::MAX)?;
     let there = round.there.clone();
     loop {
         killed.append(&mut round.killed);
@@ -189,26 +207,32 @@ fn kill_all(
         }
         std::thread::sleep(STILL_FOR);
         // Whoever comes later finds the server read-only, and may look at it.
-        round = kill_once(session, dialect, login, spare, Some(&there))?;
+        round = kill_once(session, dialect, login, spare, Some(&there), usize::MAX)?;
     }
 }
 
-/// `among`: only sessions with these ids count; `None`: all clients.
+fn kill_some(session: &mut Session, dialect: Dialect, login: &Login, spare: &Spare) -> Result<Round, SqlError> {
+    kill_once(session, dialect, login, spare, None, KILLS_AT_ONCE)
+}
+
+/// `among`: only sessions with these ids count; `None`: all clients. Whoever is busy first, and the longest first.
 fn kill_once(
     session: &mut Session,
     dialect: Dialect,
     login: &Login,
     spare: &Spare,
     among: Option<&BTreeSet<u64>>,
+    at_most: usize,
 ) -> Result<Round, SqlError> {
     let rows = session.rows(dialect.sessions())?;
     let own = own_connections(&login.target);
     let counts = |row: &Record| among.is_none_or(|ids| id_of(row).is_some_and(|id| ids.contains(&id)));
     let mut clients: Vec<&Record> = rows.iter().filter(|row| is_client(row, &own, spare) && counts(row)).collect();
-    clients.sort_by_key(|row| std::cmp::Reverse(row.get("TIME").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)));
+    let lasts = |row: &Record| row.get("TIME").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    clients.sort_by_key(|row| (row.get("COMMAND") == Some("Sleep"), std::cmp::Reverse(lasts(row))));
     let (mut killed, mut refused) = (BTreeSet::new(), None);
-    for row in &clients {
-        let Some(id) = id_of(row).filter(|_| row.get("COMMAND") != Some("Killed")) else { continue };
+    for row in clients.iter().filter(|row| row.get("COMMAND") != Some("Killed")).take(at_most) {
+        let Some(id) = id_of(row) else { continue };
         match session.run(&format!("KILL {id}")) {
             Ok(()) => drop(killed.insert(id)),
             // 1094: it went by itself.
@@ -274,15 +298,6 @@ fn standing_still(session: &mut Session, keys: Keys, deadline: Instant) -> Resul
         }
         last = now;
     }
-}
-
-/// A closed server commits nothing that could wait, so nobody waits for this: MySQL takes up to a second, until its acknowledgement
-/// thread looks up. A failure shows in the next observation.
-fn switch_semi_sync_off(mut session: Session, dialect: Dialect) -> Result<(), SqlError> {
-    if dialect.family == Family::MariaDb {
-        return session.run(dialect.semi_sync_source_off());
-    }
-    Job::start("switching semi-sync off", move || session.run(dialect.semi_sync_source_off())).map(Job::abandon)
 }
 
 #[cfg(test)]
