@@ -168,7 +168,8 @@ impl Keeper {
         }
         let ttl = self.setting.arbiter.ttl.min(Duration::from_millis(granted.ttl_ms));
         let belief = Arbiter { ttl, ..self.setting.arbiter.clone() }.belief(self.setting.fence);
-        ArbiterSeen::Mine { until_ms: granted.sent_ms + u64::try_from(belief.as_millis()).unwrap_or(0) }
+        let asked_ms = granted.sent_ms;
+        ArbiterSeen::Mine { asked_ms, until_ms: asked_ms + u64::try_from(belief.as_millis()).unwrap_or(0) }
     }
 
     fn end_stale(&mut self) -> Result<(), Fault> {

@@ -21,7 +21,7 @@ impl Core {
         let order = self.belief.arbiter_order;
         let current = turn == order.turn && order.hold != Hold::No;
         match &seen {
-            ArbiterSeen::Mine { until_ms } if current => self.belief.arbiter_until_ms = *until_ms,
+            ArbiterSeen::Mine { until_ms, .. } if current => self.belief.arbiter_until_ms = *until_ms,
             // Seen before it was given back.
             ArbiterSeen::Mine { .. } => return,
             ArbiterSeen::Free | ArbiterSeen::Taken { .. } => self.belief.arbiter_until_ms = 0,
@@ -40,12 +40,17 @@ impl Core {
         }
     }
 
-    /// Who may have to let go for want of an arbiter does not begin to acknowledge alone.
+    /// Who may have to let go for want of an arbiter does not begin to acknowledge alone. What it was asked before the peer fell silent says
+    /// nothing: one cut may have taken both, a few heartbeats lost before it.
     pub(super) fn arbiter_firm(&self) -> bool {
-        self.limits.arbiter_ttl.is_none() || matches!(self.belief.arbiter, Some(ArbiterSeen::Mine { .. }))
+        if self.limits.arbiter_ttl.is_none() {
+            return true;
+        }
+        let heard_ms = self.belief.peer.as_ref().map_or(self.belief.started_ms, |peer| peer.heard_ms);
+        matches!(self.belief.arbiter, Some(ArbiterSeen::Mine { asked_ms, .. }) if asked_ms >= heard_ms + self.limits.warntime)
     }
 
-    fn has_lease(&self) -> bool {
+    pub(super) fn has_lease(&self) -> bool {
         self.since(self.belief.arbiter_until_ms) < 0
     }
 
@@ -147,7 +152,7 @@ mod tests {
     #[test]
     fn a_lease_that_is_given_back_is_not_believed_in_whatever_comes_late() {
         let mut core = core(Some(5_000));
-        let mine = |until_ms| Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { until_ms } };
+        let mine = |until_ms| Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { asked_ms: 1_000, until_ms } };
         assert_eq!(core.want().arbiter.hold, Hold::Keep, "the address of an earlier run may still be here");
         core.step(mine(4_400), 1_001);
         assert_eq!(core.view().arbiter_left_ms(), Some(3_399));
@@ -162,12 +167,12 @@ mod tests {
     #[test]
     fn a_lease_ends_by_the_clock_and_at_once_when_another_has_it() {
         let mut core = core(Some(5_000));
-        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { until_ms: 3_000 } }, 1_001);
+        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { asked_ms: 1_000, until_ms: 3_000 } }, 1_001);
         core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Unreachable("no answer".into()) }, 2_999);
         assert!(core.view().has(Fact::ArbiterOk), "what is believed runs out by itself");
         core.step(Event::Tick, 3_000);
         assert!(!core.view().has(Fact::ArbiterOk));
-        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { until_ms: 9_000 } }, 3_001);
+        core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Mine { asked_ms: 1_000, until_ms: 9_000 } }, 3_001);
         core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Taken { by: "db-02".into() } }, 3_002);
         assert!(!core.view().has(Fact::ArbiterOk));
         assert_eq!(core.arbiter_why(), "db-02 has it");

@@ -57,7 +57,8 @@ impl Core {
         let beat = &peer.beat;
         facts.set(Fact::PeerHolds, beat.state.holds());
         facts.set(Fact::PeerNewer, beat.state.holds() && beat.epoch > self.belief.record.epoch.max(self.belief.want_record.epoch));
-        facts.set(Fact::PeerClaims, beat.claims);
+        // With my lease it cannot claim, it waits: what it says it said before a cut healed, or it does not hear me.
+        facts.set(Fact::PeerClaims, beat.claims && !self.has_lease());
         facts.set(Fact::PeerConsents, self.peer_consents());
         facts.set(Fact::PeerRefuses, echo && beat.refused >= self.belief.record.epoch);
         facts.set(Fact::PeerReady, beat.ready && !beat.leaving);
@@ -314,6 +315,10 @@ impl Core {
         let (Some(sample), Some(theirs)) = (self.sample(), &peer.beat.history) else { return false };
         let diverged = !sample.history.contains(theirs) && !theirs.contains(&sample.history);
         let other = 3 - self.id.number;
-        diverged && !peer.beat.state.holds() && self.fitter(&peer.beat.history, peer.beat.epoch) == other
+        // A quarantined peer has found that I lead: an epoch that it only claimed in vain must not leave nobody.
+        diverged
+            && peer.beat.state != State::Quarantined
+            && !peer.beat.state.holds()
+            && self.fitter(&peer.beat.history, peer.beat.epoch) == other
     }
 }

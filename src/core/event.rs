@@ -198,8 +198,8 @@ pub enum StoreSeen {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArbiterSeen {
-    /// The lease is this node's, and may be believed in until then.
-    Mine { until_ms: Ms },
+    /// The lease is this node's, and may be believed in until then. It was asked for at `asked_ms`.
+    Mine { asked_ms: Ms, until_ms: Ms },
     /// Nobody has the lease.
     Free,
     /// Another node has it.

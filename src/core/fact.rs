@@ -23,7 +23,7 @@ facts! {
     PeerEcho "peer.echo",               // ... and it proves that the peer hears me now
     PeerHolds "peer.holds",             // heard, and it says that it claimed or serves
     PeerNewer "peer.newer",             // heard, holding, with a higher epoch than mine
-    PeerClaims "peer.claims",           // it hears nothing of me, nobody answers it for the VIP, and it is about to take it
+    PeerClaims "peer.claims",           // it hears nothing of me, nobody answers it for the VIP, and it is about to take it; never while the lease is mine
     PeerConsents "peer.consents",       // holds nothing, names me, and knew my own stance when it said so
     PeerRefuses "peer.refuses",         // promised never to use my grant
     PeerReady "peer.ready",             // could take over now

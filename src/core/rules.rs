@@ -82,7 +82,7 @@ pub const RULES: &[Rule] = &[
                         &[Not(PeerHeard), Is(VipQuiet), Is(OpForce), Is(ArbiterOk), Is(EpochSaved), Is(IntentOver)]], Open, "All proof is there: {peer} is gone, taking epoch {epoch}; {risk} at risk."),
     rule!(40, [Gate], ALWAYS, Gate, "Announcing my claim."),
 
-    rule!(41, [Open], &[&[Is(VipAnswered), Not(PeerEcho)], &[Is(VipTaken), Not(OpForce)]], Release, "{mac} answers for {vip} after all: backing off."),
+    rule!(41, [Open Address], &[&[Is(VipAnswered), Not(PeerEcho), Not(VipSet)], &[Is(VipTaken), Not(OpForce)]], Release, "{mac} answers for {vip} after all: backing off."),
     rule!(42, [Open Address], &[&[Is(PeerHolds), Is(PeerEcho)]], Release, "{peer} serves after all."),
     rule!(43, [Open Address], &[&[Is(DbDead)], &[Is(DbHung)]], Release, "My server is {why}: could not open."),
     rule!(44, [Open], &[&[Is(DbRw), Is(EpochSaved)]], Address, "Open for writes; adding {vip}."),

@@ -7,14 +7,13 @@ use mmha::core::want::{ArbiterOrder, Hold};
 use crate::node::step;
 use crate::world::World;
 
-pub const TTL_MS: u64 = 5_000;
-/// 1 % for the clocks, the write gate with 1 %, and 25 ms.
-const BELIEF_MS: u64 = TTL_MS * 99 / 100 - 1_515 - 25;
-/// A node that wants the lease asks so often.
-const CALL_MS: u64 = TTL_MS / 10;
+const TTL_MS: u64 = 5_000;
+/// The write gate with 1 %, and 25 ms.
+const CLOSING_MS: u64 = 1_515 + 25;
 
 pub struct Arbiter {
     pub up: bool,
+    pub ttl_ms: u64,
     down_ms: u64,
     /// Which lease the key is under, whose it is, and when it ends.
     key: Option<(u64, usize, u64)>,
@@ -33,8 +32,8 @@ struct Client {
 }
 
 impl Arbiter {
-    pub fn new() -> Arbiter {
-        Arbiter { up: true, down_ms: 0, key: None, next_lease: 1, clients: Default::default() }
+    fn new(ttl_ms: u64) -> Arbiter {
+        Arbiter { up: true, ttl_ms, down_ms: 0, key: None, next_lease: 1, clients: Default::default() }
     }
 
     /// The agent has been started anew; `power`: with its box.
@@ -69,8 +68,9 @@ impl Arbiter {
             (_, None, Some((_, owner, _))) => return ArbiterSeen::Taken { by: ["db-01", "db-02"][owner].to_owned() },
         }
         client.memory = client.lease;
-        self.key = client.lease.map(|lease| (lease, at, now + TTL_MS));
-        ArbiterSeen::Mine { until_ms: now + BELIEF_MS }
+        self.key = client.lease.map(|lease| (lease, at, now + self.ttl_ms));
+        // 1 % for the clocks.
+        ArbiterSeen::Mine { asked_ms: now, until_ms: now + self.ttl_ms * 99 / 100 - CLOSING_MS }
     }
 }
 
@@ -79,8 +79,9 @@ impl World {
     pub(super) fn arbiter_act(&mut self, words: &[&str]) {
         let node = |name: &&str| usize::from(*name == "db-02");
         match words {
-            ["on"] => {
-                self.arbiter = Some(Arbiter::new());
+            ["on", ttl @ ..] => {
+                let ttl_ms = ttl.first().map_or(TTL_MS, |ttl| ttl.trim_end_matches("ms").parse().expect("a number of ms"));
+                self.arbiter = Some(Arbiter::new(ttl_ms));
                 self.boot(0);
                 self.boot(1);
             }
@@ -92,8 +93,10 @@ impl World {
                     // A new leader gives every lease that nobody has ended its whole length again.
                     ("up", []) => {
                         arbiter.up = true;
-                        arbiter.key =
-                            arbiter.key.filter(|(_, _, ends)| arbiter.down_ms < *ends).map(|(lease, at, _)| (lease, at, now + TTL_MS));
+                        arbiter.key = arbiter
+                            .key
+                            .filter(|(_, _, ends)| arbiter.down_ms < *ends)
+                            .map(|(lease, at, _)| (lease, at, now + arbiter.ttl_ms));
                     }
                     ("down", []) => (arbiter.up, arbiter.down_ms) = (false, if arbiter.up { now } else { arbiter.down_ms }),
                     ("cut", [name]) => arbiter.clients[node(name)].cut = true,
@@ -117,7 +120,8 @@ impl World {
         let reachable = self.nodes[at].carrier && self.nodes[at].ping;
         let seen = arbiter.ask(at, order, reachable, now);
         let calm = matches!(seen, ArbiterSeen::Mine { .. }) || order.hold == Hold::No;
-        arbiter.clients[at].next_ms = now + if calm { TTL_MS / 3 } else { CALL_MS };
+        // A node that wants the lease asks more often.
+        arbiter.clients[at].next_ms = now + if calm { arbiter.ttl_ms / 3 } else { arbiter.ttl_ms / 10 };
         step(&mut self.nodes[at], Event::Arbiter { turn: order.turn, seen }, now);
     }
 }

@@ -58,7 +58,7 @@ impl World {
         };
         let node = &mut self.nodes[at];
         node.name = names[at];
-        let limits = Limits { arbiter_ttl: self.arbiter.as_ref().map(|_| arbiter::TTL_MS), ..limits() };
+        let limits = Limits { arbiter_ttl: self.arbiter.as_ref().map(|arbiter| arbiter.ttl_ms), ..limits() };
         let mut core = Core::new(id, limits, self.now);
         core.step(Event::Store(StoreSeen::Saved(node.record)), self.now);
         core.step(Event::Merge(node.merge.clone()), self.now);

@@ -2,7 +2,7 @@
 
 use mmha::core::event::Event;
 
-use crate::check::{DAZED_US, LETTING_GO_US};
+use crate::check::{DAZED_US, LETTING_GO_US, UNSEEN_US};
 use crate::node::{Clock, Health};
 use crate::queue::Job;
 use crate::world::World;
@@ -20,7 +20,6 @@ impl World {
         {
             panic!("no act {act}");
         }
-        self.watch.parted |= matches!(act, "cut_layer_2" | "cut_arbiter" | "arbiter_down" | "slow_arbiter" | "depose_leader");
         self.check();
     }
 
@@ -56,7 +55,12 @@ impl World {
             "disk_slow" => node.disk_us = 1_500_000,
             "disk_fast" => node.disk_us = 1_000,
             "vip_broken" => node.vip_broken = true,
-            "vip_mended" => node.vip_broken = false,
+            "vip_mended" => {
+                node.vip_broken = false;
+                if self.state(0) == Some("address") && self.state(1) == Some("address") {
+                    self.watch.unseen_until = now + UNSEEN_US;
+                }
+            }
             _ => return false,
         }
         self.network_changed();
@@ -172,6 +176,12 @@ impl World {
         if matches!(act, "cut_cable" | "mend_cable") && self.nodes[at].agent.is_some() {
             let wait = self.chance.between(500, 30_000);
             self.after(at, wait, Job::Carrier);
+        }
+        // What a main thread that stands still did not end is open until the last gate has ended.
+        if act.starts_with("mend") && self.arbiter.is_none() {
+            for node in self.nodes.iter_mut().filter(|node| node.agent.as_ref().is_some_and(|agent| agent.stuck)) {
+                (node.dazed_since, node.dazed_until) = (self.now, node.dazed_until.max(self.now + self.set.limits.gate * 1000));
+            }
         }
         self.network_changed();
         true

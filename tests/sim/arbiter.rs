@@ -279,8 +279,8 @@ impl World {
         arbiter.memory[at] = keeper.lease;
         let whole = arbiter.etcd.ttl_us / 1000 * 99 / 100;
         let believed = if self.set.bugs.lease_believed_whole { whole } else { whole - (gate + gate / 100 + CLOSING_MS) };
-        let until_ms = keeper.renewed_us / 1000 + believed;
-        self.conclude(at, ArbiterSeen::Mine { until_ms });
+        let asked_ms = keeper.renewed_us / 1000;
+        self.conclude(at, ArbiterSeen::Mine { asked_ms, until_ms: asked_ms + believed });
     }
 
     fn conclude(&mut self, at: usize, seen: ArbiterSeen) {

@@ -15,6 +15,10 @@ pub const LETTING_GO_US: Us = 50_000;
 /// kernel is late (SAFETY M2), less what the belief is shorter. Nobody can tell while the nodes' parts of the network do not see each other.
 const LINGERS_US: Us = 1_000_000;
 
+/// Two nodes that lost each other, both let in by an address that neither could add: nothing answers for it until both can. They end it by what
+/// they then hear of each other, a heartbeat or an announcement.
+pub const UNSEEN_US: Us = 2_000_000;
+
 #[derive(Default)]
 pub struct Watch {
     /// The first thing that may not be.
@@ -36,8 +40,8 @@ pub struct Watch {
     pub excused: u64,
     /// For how long after such a pause two nodes could acknowledge.
     pub exposed_us: Us,
-    /// Something stood between a node and the arbiter, or between the nodes and not the ping target.
-    pub parted: bool,
+    /// Both nodes have just become able to add the address that both were about to.
+    pub unseen_until: Us,
     /// An operator has accepted a loss.
     pub forced: bool,
 }
@@ -82,7 +86,7 @@ impl World {
         }
         // No clock of the guest sees a pause by its hypervisor; with semi-sync nothing is acknowledged in that time that the peer does not have.
         let dazed = |at: usize| now < self.nodes[at].dazed_until;
-        let excused = dazed(0) || dazed(1);
+        let excused = dazed(0) || dazed(1) || now < self.watch.unseen_until;
         if writers && !excused {
             self.watch.fail(format!("two nodes can acknowledge a write, {}", self.states()));
         } else if holders && !excused {

@@ -97,6 +97,8 @@ impl Etcd {
             },
             Ask::Read => Answer::Key { held, term: self.term },
             Ask::Grant => {
+                // Only a member with a majority can; whoever has found one asks it first from now on.
+                self.deposed[at] = None;
                 self.last += 1;
                 self.leases.push((self.last, at, now + self.ttl_us + late));
                 Answer::Granted(self.last)

@@ -211,7 +211,10 @@ impl World {
             echo_sent_ms: proof.echo_sent_us.map(|sent| sent / 1000),
             echo_version: proof.echo_version,
         };
-        self.nodes[at].dazed_until = self.nodes[at].dazed_until.min(self.now + LETTING_GO_US);
+        let stuck = agent.stuck;
+        if !stuck {
+            self.nodes[at].dazed_until = self.nodes[at].dazed_until.min(self.now + LETTING_GO_US);
+        }
         self.post(at, Event::Beat(Box::new(heard)));
         if new_session {
             self.hurry(at);

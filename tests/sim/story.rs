@@ -253,10 +253,8 @@ impl Teller {
         }
         // With several faults at once a row may be on a disk that nobody waited for: told by the quarantine, and not promised.
         let kept = self.world.set.limits.lossless && !self.world.watch.forced && seed.is_multiple_of(2);
-        let arbiter = self.world.arbiter.is_some();
-        let parted = arbiter && (self.world.watch.parted || !self.world.set.limits.ping_configured);
         let lost = self.world.lost();
-        if kept && !parted && lost != Some(0) {
+        if kept && lost != Some(0) {
             let states = self.world.states();
             self.world.watch.fail(format!("{lost:?} acknowledged rows missing, {states}"));
         }

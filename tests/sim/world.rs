@@ -10,7 +10,7 @@ use mmha::peer::session::Sessions;
 
 use crate::arbiter::Arbiter;
 use crate::chance::Chance;
-use crate::check::Watch;
+use crate::check::{LETTING_GO_US, Watch};
 use crate::node::{Agent, Clock, Datagram, Node, RoleOrder};
 use crate::queue::{Due, Job, Queue, Us};
 use crate::replication::Stream;
@@ -298,6 +298,10 @@ impl World {
         }
         let Some(agent) = &mut self.nodes[at].agent else { return };
         for event in std::mem::take(&mut agent.mailbox) {
+            // What has waited is heard now.
+            if matches!(event, Event::Beat(_)) {
+                self.nodes[at].dazed_until = self.nodes[at].dazed_until.min(self.now + LETTING_GO_US);
+            }
             self.post(at, event);
         }
         self.post(at, Event::Tick);

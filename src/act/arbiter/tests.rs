@@ -61,7 +61,7 @@ impl Script {
 
 fn until(seen: &ArbiterSeen) -> Ms {
     match seen {
-        ArbiterSeen::Mine { until_ms } => *until_ms,
+        ArbiterSeen::Mine { until_ms, .. } => *until_ms,
         other => panic!("not mine: {other:?}"),
     }
 }
