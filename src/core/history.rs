@@ -133,7 +133,8 @@ impl History {
     }
 
     fn list(&self, key: &str) -> &[(u64, u64)] {
-        self.entries().iter().find(|(name, _)| name == key).map_or(&[][..], |(_, list)| list.as_slice())
+        let entries = self.entries();
+        entries.binary_search_by(|(name, _)| name.as_str().cmp(key)).map_or(&[][..], |at| entries[at].1.as_slice())
     }
 
     fn entries(&self) -> &[Entry] {
