@@ -195,8 +195,9 @@ impl Link {
             self.guard(|guard| guard.arm(now));
         }
         if order.vip == Hold::Yes && self.may_hold() {
-            // As long as the gate stands: the heartbeat that follows must leave before it has ended by itself.
-            let patience = (self.sent_ms + self.setting.gate_ms).saturating_sub(now).min(self.setting.gate_ms / 2);
+            // Up to half a gate while the last one still stands: the heartbeat that follows must leave before it has ended by itself.
+            let (left, gate) = ((self.sent_ms + self.setting.gate_ms).saturating_sub(now), self.setting.gate_ms);
+            let patience = left.clamp(gate / 4, gate / 2);
             let renewed = self.setting.lease.renew(now, patience);
             let late = clock::now_ms().saturating_sub(now);
             if let (Err(_), _) | (_, true) = (renewed, late > patience) {
