@@ -33,8 +33,10 @@ pub fn run(file: &Path, done: bool) -> Result<()> {
     let config = Config::load(file)?;
     let me = config.me()?;
     let server = Server::find(&config)?;
+    // What an earlier start was told must not stand when this one is cut short.
+    recovery::set(&server, Recovery::Keep)?;
     if done || server.dialect.family == Family::MySql {
-        return recovery::set(&server, Recovery::Keep);
+        return Ok(());
     }
     let (recovery, why) = decide(&config, me);
     recovery::set(&server, recovery)?;
