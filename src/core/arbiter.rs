@@ -40,14 +40,14 @@ impl Core {
         }
     }
 
-    /// Who may have to let go for want of an arbiter does not begin to acknowledge alone. What it was asked before the peer fell silent says
-    /// nothing: one cut may have taken both, a few heartbeats lost before it.
-    pub(super) fn arbiter_firm(&self) -> bool {
+    /// Who may have to let go for want of an arbiter does not begin to acknowledge alone. What it was asked before the peer's last sign of
+    /// life (or of hearing me) says nothing: one cut may have taken both, a few heartbeats lost before it.
+    pub(super) fn arbiter_firm(&self, last_sign: Option<Ms>) -> bool {
         if self.limits.arbiter_ttl.is_none() {
             return true;
         }
-        let heard_ms = self.belief.peer.as_ref().map_or(self.belief.started_ms, |peer| peer.heard_ms);
-        matches!(self.belief.arbiter, Some(ArbiterSeen::Mine { asked_ms, .. }) if asked_ms >= heard_ms + self.limits.warntime)
+        let since = last_sign.unwrap_or(self.belief.started_ms) + self.limits.warntime;
+        matches!(self.belief.arbiter, Some(ArbiterSeen::Mine { asked_ms, .. }) if asked_ms >= since)
     }
 
     pub(super) fn has_lease(&self) -> bool {
@@ -114,7 +114,8 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::{Address, Event, Gate, LeaseSeen, Record, ServerSeen, StoreSeen};
+    use super::super::beat::Beat;
+    use super::super::event::{Address, Event, Gate, Heard, LeaseSeen, Record, ServerSeen, StoreSeen};
     use super::super::{Core, Identity, Limits};
     use super::*;
 
@@ -176,6 +177,26 @@ mod tests {
         core.step(Event::Arbiter { turn: 0, seen: ArbiterSeen::Taken { by: "db-02".into() } }, 3_002);
         assert!(!core.view().has(Fact::ArbiterOk));
         assert_eq!(core.arbiter_why(), "db-02 has it");
+    }
+
+    /// A cut may take peer and arbiter with the grant; and what the peer does not know yet it cannot heed.
+    #[test]
+    fn who_is_granted_the_address_waits_for_a_living_peer_from_the_first_commit() {
+        for (server_ok, waits) in [(true, true), (false, false)] {
+            let mut core = core(Some(5_000));
+            core.step(Event::Link { carrier: true }, 1_001);
+            let beat = Beat { state: State::Granted, server_ok, ..core.want().say.clone() };
+            let heard = Heard { beat, new_session: false, echo_sent_ms: Some(2_000), echo_version: 1 };
+            core.step(Event::Beat(Box::new(heard)), 2_000);
+            core.belief.consented = true;
+            core.leave(State::Gate, State::Open);
+            core.step(Event::Tick, 2_001);
+            assert_eq!(core.want().semi_sync, waits, "its server answers: {server_ok}");
+            assert_eq!(core.belief.unprotected_version, core.want().say.version, "it has not heard yet that nothing waits");
+            core.belief.peer.as_mut().expect("heard").deaf_since = Some(0);
+            core.step(Event::Tick, 3_001);
+            assert_eq!(core.want().semi_sync, waits);
+        }
     }
 
     #[test]

@@ -251,6 +251,8 @@ impl Core {
                 (belief.synced, belief.alone_until, belief.torn) = (false, None, false);
                 belief.by_silence = !belief.consented;
                 belief.by_request = belief.consented && belief.peer.as_ref().is_some_and(|peer| peer.beat.by_request);
+                // Commits wait for a peer that gave way from the first of them: it may be cut off with the grant, and take over.
+                belief.semi_sync = self.limits.lossless && belief.consented && belief.peer.as_ref().is_some_and(|peer| peer.beat.server_ok);
             }
             State::Active if matches!(from, State::Fence | State::Drain) => belief.rolled_back_ms = Some(belief.now),
             State::Active => belief.claim_failed_ms = None,

@@ -128,7 +128,7 @@ impl Core {
     fn knows_unprotected(&self) -> bool {
         let Some(peer) = &self.belief.peer else { return false };
         let unheard = peer.echo_sent_ms.is_none_or(|sent| self.since(sent) >= 2 * self.limits.deadtime);
-        peer.echo_version >= self.belief.unprotected_version || (unheard && !peer.beat.claims)
+        peer.echo_version >= self.belief.unprotected_version || (unheard && !peer.beat.claims && self.arbiter_firm(peer.echo_sent_ms))
     }
 
     /// Semi-sync is on while the peer receives; it is given up knowingly, never by a server timeout (SAFETY A9).
@@ -139,7 +139,8 @@ impl Core {
         let moved = self.since(self.belief.flowed_ms) < self.limits.deadtime / 2;
         let flows = moved && self.belief.sample.as_ref().is_some_and(|s| s.semi_sync_active);
         let listened = self.since(self.belief.started_ms) >= self.limits.deadtime;
-        let silent = !self.peer_heard() && !self.cut() && listened && !flows && self.arbiter_firm();
+        let firm = self.arbiter_firm(self.belief.peer.as_ref().map(|peer| peer.heard_ms));
+        let silent = !self.peer_heard() && !self.cut() && listened && !flows && firm;
         self.belief.semi_sync = match serving && self.limits.lossless {
             false => self.belief.semi_sync && matches!(self.state, State::Fence | State::Drain),
             true if receiving => true,

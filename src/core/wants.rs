@@ -251,9 +251,11 @@ impl Core {
         } else if !mine {
             self.belief.stance_version = u64::MAX;
         }
-        if beat.protected {
+        // Only a holder's word tells the peer that commits do not wait for it.
+        let alone = |beat: &Beat| beat.state.holds() && !beat.protected;
+        if !alone(beat) {
             self.belief.unprotected_version = u64::MAX;
-        } else if last.is_none_or(|said| said.protected) {
+        } else if last.is_none_or(|said| !alone(said)) {
             self.belief.unprotected_version = beat.version;
         }
     }

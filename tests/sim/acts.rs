@@ -101,7 +101,14 @@ impl World {
                 node.frozen = false;
                 self.wake(at);
             }
-            "kill_agent" => self.end_agent(at),
+            "kill_agent" => {
+                // What it was about to let go ends by itself.
+                if node.dazed_until > self.now {
+                    let left = node.vip_until.max(node.gate_until).saturating_sub(node.clock.now(self.now));
+                    node.dazed_until = self.now + node.clock.stretch(left);
+                }
+                self.end_agent(at);
+            }
             "start_agent" => self.start_agent(at),
             "stick" => {
                 let time = self.chance.between(20_000, 4_500_000);

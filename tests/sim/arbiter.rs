@@ -296,10 +296,11 @@ impl World {
         };
         let wait = if keeper.bell { self.set.thread_us } else { (begun + pause).saturating_sub(local).max(REST_US) };
         self.keep_in(at, wait);
-        // A refusal ends what a pause of the hypervisor has left.
+        // A refusal ends what a pause of the hypervisor has left, but for an echo that seems fresh by the clock that stood.
         if matches!(seen, ArbiterSeen::Free | ArbiterSeen::Taken { .. }) && self.nodes[at].agent.as_ref().is_some_and(|agent| !agent.stuck)
         {
-            self.nodes[at].dazed_until = self.nodes[at].dazed_until.min(self.now + LETTING_GO_US);
+            let echo = self.set.limits.isolation * 1000;
+            self.nodes[at].dazed_until = self.nodes[at].dazed_until.min(self.now + echo + LETTING_GO_US);
         }
         self.post(at, Event::Arbiter { turn: order.turn, seen });
     }
