@@ -22,6 +22,8 @@ use crate::sys::{clock, file, timer};
 const ACCEPTED: &str = "accepted";
 const ACCEPTED_LIMIT: usize = 64 * 1024;
 const WHOLE: &str = "the whole binlogs, not these transactions alone";
+const UNFINISHED: &str =
+    "a transaction that the server has left half written, for instance on a full disk: nobody can fetch it, see `mmha rejoin --discard`";
 const NAME_LIMIT: usize = 120;
 const RETRY_MS: Ms = 30_000;
 const LIST: Duration = Duration::from_secs(10);
@@ -79,14 +81,16 @@ pub fn run(directory: &Path, login: &Login, mut orders: Reader<Order>, report: i
             continue;
         }
         tried_ms = clock::now_ms();
-        let now = keep(directory, login, &order.extra, order.epoch);
+        let mut now = keep(directory, login, &order.extra, order.epoch);
+        let saved = now.file.as_ref().filter(|_| now.trouble.is_none());
+        let changes = saved.and_then(|path| changes_in(path, &Keys::default(), &History::default()).ok()).unwrap_or_default();
+        if changes.unfinished > 0 {
+            now.trouble = Some(UNFINISHED.to_owned());
+        }
         if kept.as_ref() != Some(&now) {
             tell(&now);
         }
-        if let Some(path) = &now.file
-            && now.trouble.is_none()
-            && changes_in(path, &Keys::default(), &History::default()).is_ok_and(|changes| changes.is_ours_alone())
-        {
+        if changes.is_ours_alone() {
             log::info!("the extra transactions {} hold nobody's data (maintenance, or mmha's own rows): they may flow", now.extra);
             report(Seen::Accepted(now.extra.clone()));
         }

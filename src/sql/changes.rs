@@ -17,6 +17,8 @@ pub type Keys = Vec<(String, Vec<usize>)>;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     pub transactions: u64,
+    /// Those of them that begin and have no end: a server left them half written, for instance on a full disk, and no replica can take them.
+    pub unfinished: u64,
     /// As the tool prints them: "`shop`.`orders`".
     pub tables: BTreeSet<String>,
     /// "row (5) of `shop`.`orders`", one each for the row before and after its change.
@@ -30,7 +32,8 @@ pub struct Changes {
 impl Changes {
     /// Nothing of anybody's data: only this product's own rows, and maintenance of tables.
     pub fn is_ours_alone(&self) -> bool {
-        self.transactions > 0 && !self.cut && self.statements.is_empty() && self.tables.iter().all(|table| table.starts_with("`mmha`."))
+        let whole = self.transactions > 0 && self.unfinished == 0 && !self.cut;
+        whole && self.statements.is_empty() && self.tables.iter().all(|table| table.starts_with("`mmha`."))
     }
 
     fn add_statement(&mut self, statement: &str) {
@@ -81,15 +84,19 @@ struct Row {
 pub fn read(mut lines: impl BufRead, keys: &Keys, known: &History) -> io::Result<Changes> {
     let mut changes = Changes::default();
     let (mut row, mut statement): (Option<Row>, Option<String>) = (None, None);
-    let (mut line, mut is_known) = (Vec::new(), false);
+    let (mut line, mut is_known, mut is_open) = (Vec::new(), false, false);
     while next_line(&mut lines, &mut line)? {
         let text = String::from_utf8_lossy(&line);
         if let Some(gtid) = transaction(&text) {
             is_known = known.contains(&gtid);
             changes.transactions += u64::from(!is_known);
+            changes.unfinished += u64::from(std::mem::take(&mut is_open));
         }
         if is_known {
             continue;
+        }
+        if statement.as_ref().is_none_or(String::is_empty) {
+            is_open = begins(&text).unwrap_or(is_open);
         }
         if let Some(said) = text.strip_prefix("### ") {
             follow_row(said, &mut row, &mut changes, keys);
@@ -116,7 +123,18 @@ pub fn read(mut lines: impl BufRead, keys: &Keys, known: &History) -> io::Result
     if let Some(done) = row {
         changes.add_row(&done, keys);
     }
+    changes.unfinished += u64::from(is_open);
     Ok(changes)
+}
+
+/// Whether a transaction of several events begins or ends with this line; `None`: neither.
+fn begins(text: &str) -> Option<bool> {
+    match text.split_once("/*!*/").map_or(text, |(said, _)| said) {
+        "BEGIN" | "START TRANSACTION" => Some(true),
+        "COMMIT" | "ROLLBACK" => Some(false),
+        said if said.starts_with("XA PREPARE ") => Some(false),
+        _ => None,
+    }
 }
 
 /// What begins here: "#... GTID 1-1-5 trans" of MariaDB, "SET @@SESSION.GTID_NEXT= 'uuid:5'" of MySQL.

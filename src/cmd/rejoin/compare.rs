@@ -26,6 +26,13 @@ pub fn compare(config: &Config, me: NodeIndex, file: &Path, extra: &str) -> Resu
         let (seen, file) = (ours.transactions, file.display());
         return Err(Error::refused(format!("\"{file}\" shows {seen} of {} transactions: what it lacks cannot be compared", extra.count())));
     }
+    if ours.unfinished > 0 {
+        let (here, peer) = (&config.node(me).name, &config.node(me.other()).name);
+        return Err(Error::refused(format!(
+            "the server has left a transaction half written in its binlog, for instance on a full disk: {peer} cannot fetch it, {here} has to be \
+             filled anew, see `mmha rejoin --discard`"
+        )));
+    }
     let theirs = theirs(config, me, &known, &keys)?;
     judge(&ours, &theirs, &config.node(me.other()).name)
 }
@@ -132,6 +139,7 @@ mod tests {
     fn changes(rows: &[&str], statements: &[&str]) -> Changes {
         Changes {
             transactions: 1,
+            unfinished: 0,
             tables: rows.iter().filter_map(|row| row.split(" of ").nth(1)).map(str::to_owned).collect(),
             rows: rows.iter().map(|row| (*row).to_owned()).collect(),
             statements: statements.iter().map(|text| (*text).to_owned()).collect(),

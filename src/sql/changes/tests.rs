@@ -94,15 +94,39 @@ fn statements_but_not_maintenance() {
 #[test]
 fn our_own_rows_are_told_from_others() {
     let begin = "SET @@SESSION.GTID_NEXT= '7b287223-e6e1-11f1-bbe8-8ed5aabbccdd:5'/*!*/;\nBEGIN\n";
-    let row = |table: &str| format!("{begin}### INSERT INTO {table}\n### SET\n###   @1=1\n");
+    let row = |table: &str| format!("{begin}### INSERT INTO {table}\n### SET\n###   @1=1\nCOMMIT/*!*/;\n");
     for (text, ours) in [
         (row("`mmha`.`marker`"), true),
         (row("`mmha`.`marker`") + &row("`shop`.`t`"), false),
         (row("`mmhax`.`marker`"), false),
-        (begin.to_owned(), true),
+        (format!("{begin}COMMIT\n/*!*/;\n"), true),
+        (begin.to_owned(), false),
         ("SET @@SESSION.GTID_NEXT= 'AUTOMATIC' /* added by mysqlbinlog */ /*!*/;\n".to_owned(), false),
     ] {
         assert_eq!(read(text.as_bytes(), &Keys::default(), &History::default()).unwrap().is_ours_alone(), ours, "{text}");
+    }
+}
+
+#[test]
+fn what_a_full_disk_has_left_half_written_is_noticed() {
+    let torn = |cut: &str| MARIADB[..MARIADB.find(cut).unwrap()].to_owned();
+    let next = "#261124 17:06:33 server id 1  end_log_pos 42 CRC32 0x07 \tGTID 1-1-6 trans\nSTART TRANSACTION\n/*!*/;\nCOMMIT/*!*/;\n";
+    let end = "DELIMITER ;\n# End of log file\nROLLBACK /* added by mysqlbinlog */;\n";
+    let procedure = "create procedure s.p()\nBEGIN\n  select 1;\nEND";
+    for (text, expect) in [
+        (torn("COMMIT") + end, 1),
+        (torn("# at 384") + next + end, 1),
+        (torn("#261124 17:06:33 server id 1  end_log_pos 650") + end, 0),
+        (query(procedure), 0),
+        (query("BEGIN"), 1),
+        (next.to_owned() + next, 0),
+    ] {
+        let changes = read(text.as_bytes(), &Keys::default(), &History::default()).unwrap();
+        assert_eq!(
+            (changes.unfinished, changes.is_ours_alone()),
+            (expect, changes.rows.is_empty() && expect == 0 && text.starts_with(next)),
+            "{text}"
+        );
     }
 }
 
