@@ -154,7 +154,7 @@ impl Starter<'_> {
         let setting = link::Setting {
             paths,
             sessions: Sessions::new(cluster_id(&self.config.cluster), self.me.0 + 1, session, millis(heartbeat.deadtime)),
-            lease: Lease::find(self.interface, self.config.vip.address, heartbeat.lease),
+            lease: Lease::find(self.interface, vec![self.config.vip.address], heartbeat.lease),
             watchdog,
             gate_available: self.gate_available,
             keepalive_ms: millis(heartbeat.keepalive),
