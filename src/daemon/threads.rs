@@ -278,7 +278,7 @@ impl Starter<'_> {
         let setting = LanConfig {
             interface: self.interface.to_owned(),
             own: self.config.node(self.me).address,
-            vip: self.config.vip.address,
+            vips: vec![self.config.vip.address],
             ping: heartbeat.ping.clone(),
             interval: heartbeat.isolation / 4,
         };

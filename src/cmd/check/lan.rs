@@ -101,8 +101,8 @@ fn check_probe(config: &Config, me: NodeIndex, link: &Link, addresses: &[Addr], 
         findings.ok("floating addr", format!("{vip} is on this node"));
         return;
     }
-    let answer = match arp::probe(link.index, link.mac, vip, PROBING) {
-        Ok(answer) => answer,
+    let answer = match arp::probe(link.index, link.mac, &[vip], PROBING) {
+        Ok(answers) => answers[0],
         Err(error) => {
             findings.fail(
                 "floating addr",
