@@ -144,9 +144,9 @@ struct Init {
     /// A node, by the name `uname -n` prints there; give it twice
     #[arg(long = "node", value_name = "NAME=ADDR", required = true, value_parser = node)]
     nodes: Vec<(String, Ipv4Addr)>,
-    /// The floating address with its prefix length
-    #[arg(long, value_name = "ADDR/PREFIX")]
-    vip: String,
+    /// The floating address with its prefix length; give it several times for several that move together
+    #[arg(long = "vip", value_name = "ADDR/PREFIX", required = true)]
+    vips: Vec<String>,
     /// Interface of the floating address [default: the one that has the node's own address]
     #[arg(long, value_name = "IF")]
     interface: Option<String>,
@@ -304,7 +304,7 @@ impl From<Init> for cmd::init::Options {
         let dir = std::path::absolute(&init.dir).unwrap_or(init.dir).components().collect();
         cmd::init::Options {
             nodes: init.nodes,
-            vip: init.vip,
+            vips: init.vips,
             interface: init.interface,
             cluster: init.cluster,
             clients: init.clients,

@@ -1,17 +1,17 @@
 //! What `mmha status` shows: one struct, printed as JSON or as a short text that can be read at 3 a.m., what is wrong last. Asks nobody and
 //! judges nothing: who fills it in decides what is a warning.
 
-mod quarantine;
-
 mod event;
+mod quarantine;
+mod vip;
 
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-pub use quarantine::Quarantine;
-
 pub use event::Event;
+pub use quarantine::Quarantine;
+pub use vip::Vip;
 
 /// The history of decisions, one `Event` per line.
 pub const EVENTS: &str = "/var/lib/mmha/events.jsonl";
@@ -83,16 +83,6 @@ pub struct Status {
     /// `null`: none is configured.
     pub arbiter: Option<Arbiter>,
     pub warnings: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Vip {
-    pub address: String,
-    pub interface: Option<String>,
-    /// This node has it now.
-    pub held: bool,
-    /// Which node has it, as far as this one knows.
-    pub holder: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +158,7 @@ impl Status {
             let _ = writeln!(text, "{name:<12} {said}");
         };
         line("address", self.vip.text(&self.node));
+        self.vip.others().for_each(|others| line("  and", others));
         line("write gate", self.gate.map_or("not known", Gate::text).to_string());
         if let Some(watchdog) = &self.watchdog {
             line("watchdog", watchdog.clone());
@@ -196,18 +187,6 @@ impl Status {
         let since = self.since_ms.map_or_else(String::new, |ms| format!(" for {}", span(ms)));
         let epoch = self.epoch.map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
         format!("{} on {}: {state}{since}{epoch}\n", self.cluster, self.node)
-    }
-}
-
-impl Vip {
-    fn text(&self, me: &str) -> String {
-        let interface = self.interface.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
-        let place = match (&self.holder, self.held) {
-            (_, true) => format!("here, on {me}{interface}"),
-            (Some(holder), false) => format!("on {holder}"),
-            (None, false) => "not here".to_string(),
-        };
-        format!("{} is {place}", self.address)
     }
 }
 
@@ -318,7 +297,13 @@ pub mod tests {
             epoch: Some(3),
             rule: Some(59),
             sentence: "Serving.".into(),
-            vip: Vip { address: "192.0.2.243".into(), interface: Some("eth0".into()), held: true, holder: Some("db-01".into()) },
+            vip: Vip {
+                address: "192.0.2.243".into(),
+                addresses: vec!["192.0.2.243".into()],
+                interface: Some("eth0".into()),
+                held: true,
+                holder: Some("db-01".into()),
+            },
             gate: Some(Gate::Open),
             watchdog: None,
             peer: Peer {

@@ -60,6 +60,24 @@ fn rules_are_put_in_force_kept_and_taken_out() {
     assert!(apply(&open, me).expect("apply"));
     assert!(!sh("ip6tables-save -t filter").contains("MMHA-IN"), "IPv6 is no longer closed, its rules stay");
 
+    // Of one version and the next: each recognises what the other left.
+    let vips: String = (1..64).map(|last| format!("[[vip]]\naddress = \"192.0.2.{last}/24\"\n")).collect();
+    let clients = "[firewall]\nclients = [\"198.51.100.10\", \"198.51.100.128/25\"]\n";
+    let several = config(&format!("{vips}{clients}close = true\n"));
+    assert!(apply(&several, me).expect("apply"), "one address became 64");
+    assert!(!apply(&several, me).expect("apply"), "equal rules are rewritten");
+    let saved = sh("iptables-save -t filter");
+    for line in render(&several, me).lines().filter(|line| line.starts_with("-A")) {
+        assert!(saved.contains(line), "{line} is not what iptables-save prints:\n{saved}");
+    }
+    assert_eq!(saved.lines().filter(|line| line.starts_with("-A MMHA-")).count(), 4 + 64 + 2 + 2, "a sum, not a product:\n{saved}");
+    sh("iptables -F MMHA-CLIENTS");
+    assert!(apply(&several, me).expect("apply"), "the second chain was emptied");
+    assert!(apply(&open, me).expect("apply"), "64 became one");
+    assert!(!sh("iptables-save -t filter").contains("MMHA-CLIENTS"), "the second chain stays");
+    assert!(!apply(&open, me).expect("apply"));
+    assert!(apply(&several, me).expect("apply"));
+
     assert!(remove().expect("remove"));
     assert!(!remove().expect("remove"));
     assert_eq!(sh("iptables-save -t filter | grep -v '^#'"), before);

@@ -1,5 +1,6 @@
 //! The packet filter rules the operator sees: one chain of ours in the filter table, jumped to first from INPUT, replaced in one transaction and
-//! only when it differs. Touches no other rule, and judges no connection by its state: a stray segment must reach the kernel, which answers with
+//! only when it differs. With several floating addresses and named clients a second one lists the clients, and the first leads there for each
+//! address: n + m rules instead of n × m. Touches no other rule, and judges no connection by its state: a stray segment must reach the kernel, which answers with
 //! RST, so that clients of the old holder notice at once.
 
 use std::fmt::Write;
@@ -11,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::sys::run::run;
 
 pub const CHAIN: &str = "MMHA-IN";
+/// Who may use the floating addresses; only where there are several of them and clients are named.
+const CLIENTS: &str = "MMHA-CLIENTS";
 /// The lock of the legacy tables is waited for 5 s (-w 5); nft takes 20 ms.
 const LIMIT: Duration = Duration::from_secs(8);
 const JUMP: &str = "INPUT -m comment --comment mmha -j MMHA-IN";
@@ -99,35 +102,60 @@ fn removal6() -> Option<Change> {
     removal(&saved).map(|script| Change { tables: Tables::V6, script })
 }
 
-fn rules(config: &Config, me: NodeIndex) -> Vec<String> {
-    let (mysql, heartbeat, vip) = (config.mysql.port, config.heartbeat.port, config.vip.address);
+/// As iptables-save prints them, without "-A CHAIN".
+#[derive(Debug, Default)]
+struct Rules {
+    chain: Vec<String>,
+    /// Empty: there is no such chain.
+    clients: Vec<String>,
+}
+
+fn rules(config: &Config, me: NodeIndex) -> Rules {
+    let (mysql, heartbeat) = (config.mysql.port, config.heartbeat.port);
     let other = me.other();
     let mut peers: Vec<Ipv4Addr> = vec![config.node(other).address];
     peers.extend(config.heartbeat.links.iter().map(|link| link[other.at()]).filter(|address| *address != config.node(other).address));
     let mut rules = vec!["-i lo -j RETURN".to_string()];
     rules.push(accept(&format!("-s {}/32", peers[0]), "tcp", mysql, "mmha: replication of the peer"));
     rules.extend(peers.iter().map(|peer| accept(&format!("-s {peer}/32"), "udp", heartbeat, "mmha: heartbeat of the peer")));
-    if config.firewall.clients.is_empty() {
-        rules.push(accept(&format!("-d {vip}/32"), "tcp", mysql, "mmha: anyone on the floating address"));
-    }
-    for (network, prefix) in &config.firewall.clients {
-        rules.push(accept(&format!("-s {network}/{prefix} -d {vip}/32"), "tcp", mysql, "mmha: client on the floating address"));
+    let mut clients = Vec::new();
+    match (config.vip.ips().as_slice(), config.firewall.clients.as_slice()) {
+        (vips, []) => {
+            let anyone = |vip: &Ipv4Addr| accept(&format!("-d {vip}/32"), "tcp", mysql, "mmha: anyone on the floating address");
+            rules.extend(vips.iter().map(anyone));
+        }
+        ([vip], named) => rules.extend(named.iter().map(|(network, prefix)| {
+            accept(&format!("-s {network}/{prefix} -d {vip}/32"), "tcp", mysql, "mmha: client on the floating address")
+        })),
+        (vips, named) => {
+            rules.extend(
+                vips.iter().map(|vip| format!("{} -j {CLIENTS}", matches(&format!("-d {vip}/32"), "tcp", mysql, "mmha: floating address"))),
+            );
+            let client = |(network, prefix): &(Ipv4Addr, u8)| {
+                accept(&format!("-s {network}/{prefix}"), "tcp", mysql, "mmha: client on a floating address")
+            };
+            clients.extend(named.iter().map(client));
+        }
     }
     if config.firewall.close {
         rules.extend(reject(mysql, heartbeat, "icmp-port-unreachable"));
     }
-    rules
+    Rules { chain: rules, clients }
 }
 
 /// Nobody uses the pair over IPv6, so closing means everybody.
-fn rules6(config: &Config) -> Vec<String> {
+fn rules6(config: &Config) -> Rules {
     let mut rules = vec!["-i lo -j RETURN".to_string()];
     rules.extend(reject(config.mysql.port, config.heartbeat.port, "icmp6-port-unreachable"));
-    rules
+    Rules { chain: rules, clients: Vec::new() }
 }
 
 fn accept(from_to: &str, protocol: &str, port: u16, comment: &str) -> String {
-    format!("{from_to} -p {protocol} -m {protocol} --dport {port} -m comment --comment \"{comment}\" -j ACCEPT")
+    format!("{} -j ACCEPT", matches(from_to, protocol, port, comment))
+}
+
+fn matches(from_to: &str, protocol: &str, port: u16, comment: &str) -> String {
+    format!("{from_to} -p {protocol} -m {protocol} --dport {port} -m comment --comment \"{comment}\"")
 }
 
 fn reject(mysql: u16, heartbeat: u16, udp_answer: &str) -> [String; 2] {
@@ -137,38 +165,57 @@ fn reject(mysql: u16, heartbeat: u16, udp_answer: &str) -> [String; 2] {
     [rule("tcp", mysql, "tcp-reset"), rule("udp", heartbeat, udp_answer)]
 }
 
-fn document(rules: &[String]) -> String {
+fn document(rules: &Rules) -> String {
+    // Writing to a String cannot fail.
     let mut text = format!("*filter\n:{CHAIN} - [0:0]\n");
-    for rule in rules {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "-A {CHAIN} {rule}");
+    if !rules.clients.is_empty() {
+        let _ = writeln!(text, ":{CLIENTS} - [0:0]");
+    }
+    for (chain, rules) in [(CHAIN, &rules.chain), (CLIENTS, &rules.clients)] {
+        for rule in rules {
+            let _ = writeln!(text, "-A {chain} {rule}");
+        }
     }
     text + "COMMIT\n"
 }
 
-/// The transaction that makes `saved` hold `rules`; `None`: it does. Declaring the chain empties it; other chains are left alone.
-fn difference(rules: &[String], saved: &str) -> Option<String> {
+/// The transaction that makes `saved` hold `rules`; `None`: it does. Declaring a chain empties it; other chains are left alone.
+fn difference(rules: &Rules, saved: &str) -> Option<String> {
     let is_first = filter_lines(saved).find(|line| line.starts_with("-A INPUT ")) == Some(&format!("-A {JUMP}"));
     let jumps = jumps(saved);
-    let have: Vec<&str> = chain_rules(saved).collect();
-    if is_first && jumps.len() == 1 && have == rules {
+    let same = |chain, rules: &Vec<String>| chain_rules(saved, chain).eq(rules.iter());
+    let is_left_over = rules.clients.is_empty() && has_chain(saved, CLIENTS);
+    if is_first && jumps.len() == 1 && same(CHAIN, &rules.chain) && same(CLIENTS, &rules.clients) && !is_left_over {
         return None;
     }
     let mut script = document(rules);
     script.truncate(script.len() - "COMMIT\n".len());
+    if is_left_over {
+        script.push_str(&discard(CLIENTS));
+    }
     jumps.iter().for_each(|jump| script.push_str(&format!("-D {jump}\n")));
     script.push_str(&format!("-I {}\nCOMMIT\n", JUMP.replacen("INPUT", "INPUT 1", 1)));
     Some(script)
 }
 
 fn removal(saved: &str) -> Option<String> {
-    let has_chain = filter_lines(saved).any(|line| line.starts_with(&format!(":{CHAIN} ")));
     let jumps = jumps(saved);
-    if !has_chain && jumps.is_empty() {
+    // The one that leads to the other goes first.
+    let chains: Vec<&str> = [CHAIN, CLIENTS].into_iter().filter(|chain| has_chain(saved, chain)).collect();
+    if chains.is_empty() && jumps.is_empty() {
         return None;
     }
     let jumps: String = jumps.iter().map(|jump| format!("-D {jump}\n")).collect();
-    Some(format!("*filter\n{jumps}-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n"))
+    let chains: String = chains.into_iter().map(discard).collect();
+    Some(format!("*filter\n{jumps}{chains}COMMIT\n"))
+}
+
+fn discard(chain: &str) -> String {
+    format!("-F {chain}\n-X {chain}\n")
+}
+
+fn has_chain(saved: &str, chain: &str) -> bool {
+    filter_lines(saved).any(|line| line.starts_with(&format!(":{chain} ")))
 }
 
 /// Rules of other chains that lead into ours, without their "-A ".
@@ -177,8 +224,8 @@ fn jumps(saved: &str) -> Vec<&str> {
     filter_lines(saved).filter_map(|line| line.strip_prefix("-A ")).filter(|rule| rule.ends_with(&ends)).collect()
 }
 
-fn chain_rules(saved: &str) -> impl Iterator<Item = &str> {
-    filter_lines(saved).filter_map(|line| line.strip_prefix("-A ")?.strip_prefix(CHAIN)?.strip_prefix(' '))
+fn chain_rules<'a>(saved: &'a str, chain: &str) -> impl Iterator<Item = &'a str> {
+    filter_lines(saved).filter_map(move |line| line.strip_prefix("-A ")?.strip_prefix(chain)?.strip_prefix(' '))
 }
 
 /// Only the filter table: other tables may have an INPUT chain too.
@@ -219,7 +266,9 @@ mod tests {
     #[test]
     fn rules_by_peer_client_and_close() {
         fn check(extra: &str, me: u8, expect: &[&str]) {
-            assert_eq!(rules(&config(extra), NodeIndex(me)), expect);
+            let rules = rules(&config(extra), NodeIndex(me));
+            assert_eq!(rules.chain, expect);
+            assert!(rules.clients.is_empty(), "one address needs no second chain");
         }
         let mysql = "-p tcp -m tcp --dport 3306 -m comment --comment";
         let link = "-p udp -m udp --dport 694 -m comment --comment";
@@ -250,8 +299,9 @@ mod tests {
 
     #[test]
     fn only_what_differs() {
-        let rules = vec!["-i lo -j RETURN".to_string(), "-s 192.0.2.242/32 -j ACCEPT".to_string()];
-        let ours = format!(":{CHAIN} - [0:0]\n-A {JUMP}\n-A INPUT -p icmp -j ACCEPT\n-A {CHAIN} {}\n-A {CHAIN} {}", rules[0], rules[1]);
+        let chain = ["-i lo -j RETURN", "-s 192.0.2.242/32 -j ACCEPT"].map(str::to_string);
+        let ours = format!(":{CHAIN} - [0:0]\n-A {JUMP}\n-A INPUT -p icmp -j ACCEPT\n-A {CHAIN} {}\n-A {CHAIN} {}", chain[0], chain[1]);
+        let rules = Rules { chain: chain.to_vec(), clients: Vec::new() };
         let good = format!("# Generated\n*nat\n:INPUT ACCEPT [0:0]\n-A INPUT -j X\nCOMMIT\n*filter\n:INPUT ACCEPT [0:0]\n{ours}\nCOMMIT\n");
         assert_eq!(difference(&rules, &good), None);
         let fresh = difference(&rules, BARE).unwrap();
@@ -259,7 +309,7 @@ mod tests {
             fresh,
             format!(
                 "*filter\n:{CHAIN} - [0:0]\n-A {CHAIN} {}\n-A {CHAIN} {}\n-I INPUT 1 -m comment --comment mmha -j MMHA-IN\nCOMMIT\n",
-                rules[0], rules[1]
+                chain[0], chain[1]
             )
         );
         let changed = |from: &str, to: &str| difference(&rules, &good.replace(from, to));
@@ -267,7 +317,23 @@ mod tests {
         assert!(changed("-A INPUT -p icmp", &format!("-A {JUMP}\n-A INPUT -p icmp")).is_some(), "two jumps");
         let second = format!("-A INPUT -p icmp -j ACCEPT\n-A {JUMP}\n");
         assert!(changed(&format!("-A {JUMP}\n-A INPUT -p icmp -j ACCEPT\n"), &second).is_some(), "not the first rule");
+        let left_over = good.replace("\n-A INPUT -p icmp", &format!("\n:{CLIENTS} - [0:0]\n-A INPUT -p icmp"));
+        assert!(difference(&rules, &left_over).unwrap().contains(&format!("-F {CLIENTS}\n-X {CLIENTS}\n")), "there was a second chain");
+        assert!(removal(&left_over).unwrap().ends_with(&format!("-F {CHAIN}\n-X {CHAIN}\n-F {CLIENTS}\n-X {CLIENTS}\nCOMMIT\n")));
         assert!(removal(BARE).is_none());
         assert_eq!(removal(&good).unwrap(), format!("*filter\n-D {JUMP}\n-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n"));
+    }
+
+    #[test]
+    fn many_addresses_and_clients_make_a_sum_of_rules() {
+        let vips = |from: u8, to: u8| -> String { (from..=to).map(|last| format!("[[vip]]\naddress = \"192.0.2.{last}/24\"\n")).collect() };
+        let named = "[firewall]\nclients = [\"198.51.100.0/24\", \"192.0.2.10\"]\nclose = true\n";
+        let many = rules(&config(&format!("{}{named}", vips(100, 162))), NodeIndex(0));
+        assert_eq!((many.chain.len(), many.clients.len()), (3 + 64 + 2, 2));
+        let mysql = "-p tcp -m tcp --dport 3306 -m comment --comment";
+        assert_eq!(many.chain[3], format!("-d 192.0.2.243/32 {mysql} \"mmha: floating address\" -j MMHA-CLIENTS"));
+        assert_eq!(many.clients[0], format!("-s 198.51.100.0/24 {mysql} \"mmha: client on a floating address\" -j ACCEPT"));
+        let anyone = rules(&config(&vips(100, 162)), NodeIndex(0));
+        assert_eq!((anyone.chain.len(), anyone.clients.len()), (3 + 64, 0));
     }
 }

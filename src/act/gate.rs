@@ -1,5 +1,5 @@
 //! The write gate: while it is shut, no statement reaches our server from the network and no acknowledgement leaves it, on the floating
-//! address and the node's own alike (SAFETY A1, M7). It is one element with a timeout in an nftables set of our own table `inet mmha`; the
+//! addresses and the node's own alike (SAFETY A1, M7). It is one element with a timeout in an nftables set of our own table `inet mmha`; the
 //! kernel refreshes it whenever a heartbeat that carries `MARK_OPEN` leaves for the peer, and deletes it when anything with `MARK_SHUT` leaves,
 //! inside the send call itself. "No heartbeat sent: no acknowledgement leaves" is then a fact of the kernel, with no timer or child of ours.
 //!
@@ -93,7 +93,7 @@ pub fn shut() -> io::Result<()> {
     LinkSocket::bind(Ipv4Addr::LOCALHOST, 0, None)?.send_marked(MARK_SHUT, discard, b"")
 }
 
-/// What becomes of a client's segment that still comes here for the floating address when it is no longer here.
+/// What becomes of a client's segment that still comes here for a floating address when it is no longer here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strays {
     /// Answered by a reset, so that the client asks the network again instead of repeating itself for a second or more.
@@ -161,7 +161,11 @@ fn body(config: &Config, me: NodeIndex, strays: Strays) -> String {
 
 /// Only segments that were sent to this box's own MAC come so far (ip_rcv discards every other).
 fn stray_chain(config: &Config) -> String {
-    let (vip, port) = (config.vip.address, config.mysql.port);
+    let (vips, port) = (config.vip.ips(), config.mysql.port);
+    let vip = match vips.as_slice() {
+        [only] => only.to_string(),
+        several => format!("{{ {} }}", several.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ")),
+    };
     format!(
         r#"  chain stray {{
     type filter hook prerouting priority raw; policy accept;

@@ -14,7 +14,7 @@ use crate::sys::{file, netlink};
 
 pub struct Options {
     pub nodes: Vec<(String, Ipv4Addr)>,
-    pub vip: String,
+    pub vips: Vec<String>,
     pub interface: Option<String>,
     pub cluster: String,
     pub clients: Vec<String>,
@@ -131,6 +131,8 @@ fn template(options: &Options, (one, first): &(String, Ipv4Addr), (two, second):
     };
     let ping_note = if ping.is_empty() { "# EMPTY: a cut between the nodes makes two writers. Name your gateway here!\n" } else { "" };
     let dir = options.dir.display();
+    let first_vip = options.vips.first().map_or("", String::as_str);
+    let more: String = options.vips.iter().skip(1).map(|vip| format!("\n[[vip]]\naddress = {}\n", quote(vip))).collect();
     format!(
         r#"# mmha: two MySQL or MariaDB boxes as one. The same file on both nodes; mmha.toml(5) explains every key.
 
@@ -147,11 +149,11 @@ name = {two}
 address = "{second}"
 server_id = 2
 
-[[vip]]  # the floating address; it belongs to neither node
+[[vip]]  # the floating address; it belongs to neither node. Up to 64 such sections: they move together
 address = {vip}
 {interface}
 preferred = {preferred}  # who has it when both are well
-
+{more}
 [heartbeat]
 port = 694
 keepalive = "250ms"  # how often each node speaks
@@ -187,7 +189,7 @@ close = false  # true: both ports closed to everybody not named here
         cluster = quote(&options.cluster),
         one = quote(one),
         two = quote(two),
-        vip = quote(&options.vip),
+        vip = quote(first_vip),
         preferred = quote(options.preferred.as_ref().unwrap_or(one)),
         authkeys = quote(&format!("{dir}/authkeys")),
         password = quote(&format!("{dir}/replication.password")),
@@ -222,7 +224,7 @@ mod tests {
         let node = |name: &str, last| (name.to_string(), Ipv4Addr::new(192, 0, 2, last));
         Options {
             nodes: vec![node("db-01.example.net", 241), node("db-02.example.net", 242)],
-            vip: "192.0.2.243/24".to_string(),
+            vips: vec!["192.0.2.243/24".to_string()],
             interface: None,
             cluster: "shop".to_string(),
             clients: vec!["192.0.2.10".to_string()],
@@ -257,6 +259,18 @@ mod tests {
     }
 
     #[test]
+    fn several_floating_addresses() {
+        let several = Options { vips: ["243", "244", "250"].map(|last| format!("192.0.2.{last}/24")).to_vec(), ..options() };
+        let text = render(&several, &several.ping).unwrap();
+        let config = Config::parse(Path::new("mmha.toml"), &text, |_| Ok(Secret::new("x"))).unwrap();
+        assert_eq!(config.vip.to_string(), "192.0.2.243 and 2 more");
+        assert!(
+            text.contains("\n[[vip]]\naddress = \"192.0.2.244/24\"\n\n[[vip]]\naddress = \"192.0.2.250/24\"\n\n[heartbeat]\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn senseless_options() {
         fn check(change: impl Fn(&mut Options), expect: &str) {
             let mut options = Options { dir: PathBuf::from("/nonexistent/mmha"), ..options() };
@@ -265,8 +279,9 @@ mod tests {
             assert_eq!(error.kind, Kind::Usage);
             assert!(error.to_string().contains(expect), "{error}");
         }
-        check(|o| o.vip = "198.51.100.1/24".to_string(), "is not in the subnet");
-        check(|o| o.vip = "192.0.2.243".to_string(), "needs its prefix length");
+        check(|o| o.vips[0] = "198.51.100.1/24".to_string(), "is not in the subnet");
+        check(|o| o.vips[0] = "192.0.2.243".to_string(), "needs its prefix length");
+        check(|o| o.vips.push("192.0.2.243/24".to_string()), "is a floating address already");
         check(|o| o.preferred = Some("db-03".to_string()), "is no node");
         check(|o| drop(o.nodes.pop()), "exactly two nodes");
         check(|o| o.cluster = "a\"\nb = 1\n".to_string(), "letters, digits");

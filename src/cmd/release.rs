@@ -34,7 +34,7 @@ pub fn run(file: &Path, options: &Options) -> Result<()> {
     }
     let config = Config::load(file)?;
     let me = config.me()?;
-    let vip = config.vip.address;
+    let vip = &config.vip;
     if options.dry_run {
         say(&format!("would close the write gate, make the server read-only and remove {vip} from this node; nothing was changed"));
         return Ok(());
@@ -86,7 +86,7 @@ fn wait(config: &Config) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    Err(Error::failed(format!("{} is still held after {} s: look at `mmha status`", config.vip.address, LETTING_GO.as_secs())))
+    Err(Error::failed(format!("{} is still held after {} s: look at `mmha status`", config.vip, LETTING_GO.as_secs())))
 }
 
 /// Every step is tried, whatever became of the others: gate, server, address. The server first loses its clients in the kernel, so that a hung
@@ -143,14 +143,22 @@ fn close_server(config: &Config, me: NodeIndex) -> Result<String> {
 }
 
 fn remove_address(config: &Config) -> Result<String> {
-    let vip = config.vip.address;
+    let (vip, ips) = (&config.vip, config.vip.ips());
     let fault = |error: std::io::Error| Error::failed(error.to_string());
-    let found = netlink::addresses(KERNEL).map_err(fault)?.into_iter().filter(|addr| addr.ip == IpAddr::V4(vip));
-    let mut removed = false;
-    for addr in found {
-        removed |= netlink::del_address(addr.index, vip, addr.prefix, KERNEL).map_err(fault)?;
+    let (mut removed, mut failed) = (false, None);
+    for addr in netlink::addresses(KERNEL).map_err(fault)? {
+        let IpAddr::V4(ip) = addr.ip else { continue };
+        if ips.contains(&ip) {
+            match netlink::del_address(addr.index, ip, addr.prefix, KERNEL) {
+                Ok(was_here) => removed |= was_here,
+                Err(error) => failed = Some(fault(error)), // the others go all the same
+            }
+        }
     }
-    Ok(if removed { format!("{vip} removed") } else { format!("{vip} was not here") })
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(if removed { format!("{vip} removed") } else { format!("{vip} was not here") }),
+    }
 }
 
 #[cfg(test)]

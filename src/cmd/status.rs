@@ -2,7 +2,7 @@
 //! it asks no server and waits for nobody.
 
 use std::io::IsTerminal;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Duration;
@@ -11,11 +11,12 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use super::{events, say};
+use crate::config::vip::brief;
 use crate::config::{Config, NodeIndex};
 use crate::control::{self, Answer, Request, SOCKET, Unanswered};
 use crate::error::{Error, Kind, Result};
 use crate::report::{Agent, EVENTS, Health, Mysql, Peer, Replication, Status, Vip};
-use crate::sys::netlink;
+use crate::sys::netlink::{self, Addr};
 
 const SERVICE: Duration = Duration::from_millis(70);
 const KERNEL: Duration = Duration::from_millis(15);
@@ -65,18 +66,13 @@ pub fn now(config: &Config, me: NodeIndex) -> Status {
 
 fn without_service(config: &Config, me: NodeIndex, why: Unanswered) -> Status {
     let agent = if matches!(why, Unanswered::NotRunning) { Agent::Stopped } else { Agent::Running };
-    let address = IpAddr::V4(config.vip.address);
-    let found = netlink::addresses(KERNEL).unwrap_or_default().into_iter().find(|addr| addr.ip == address);
-    let interface = found.as_ref().and_then(|addr| nix::net::if_::if_indextoname(addr.index).ok()).and_then(|name| name.into_string().ok());
+    let found = found(&netlink::addresses(KERNEL).unwrap_or_default(), config);
+    let place = found.first().and_then(|(_, addr)| nix::net::if_::if_indextoname(addr.index).ok());
+    let interface = place.and_then(|name| name.into_string().ok());
     let name = &config.node(me).name;
     let last = events::last(Path::new(EVENTS));
     let mut warnings = vec![Error::from(why).to_string()];
-    if let Some(addr) = &found {
-        warnings.push(match addr.valid_lft_s {
-            Some(seconds) => format!("{address} is still here; its lease ends within {seconds} s unless the service comes back"),
-            None => format!("{address} is here without a lease: mmha did not add it so; `mmha release` removes it"),
-        });
-    }
+    warnings.extend(leftovers(&found));
     warnings.extend(config.warnings());
     Status {
         cluster: config.cluster.clone(),
@@ -88,10 +84,11 @@ fn without_service(config: &Config, me: NodeIndex, why: Unanswered) -> Status {
         rule: last.as_ref().map(|event| event.rule),
         sentence: last.map_or_else(|| "no decision is recorded".to_string(), |event| format!("{} ({})", event.sentence, event.time)),
         vip: Vip {
-            address: config.vip.address.to_string(),
+            address: config.vip.addresses[0].ip.to_string(),
+            addresses: config.vip.ips().iter().map(Ipv4Addr::to_string).collect(),
             interface: interface.or_else(|| config.vip.interface.clone()),
-            held: found.is_some(),
-            holder: found.map(|_| name.clone()),
+            held: !found.is_empty(),
+            holder: (!found.is_empty()).then(|| name.clone()),
         },
         gate: None,
         watchdog: None,
@@ -104,6 +101,25 @@ fn without_service(config: &Config, me: NodeIndex, why: Unanswered) -> Status {
     }
 }
 
+/// Which floating addresses the kernel has, in the order of the file.
+fn found(here: &[Addr], config: &Config) -> Vec<(Ipv4Addr, Addr)> {
+    let place = |ip: Ipv4Addr| Some((ip, here.iter().find(|addr| addr.ip == IpAddr::V4(ip))?.clone()));
+    config.vip.ips().into_iter().filter_map(place).collect()
+}
+
+/// What becomes of them without a service: one sentence for those with a lease, one for each without.
+fn leftovers(found: &[(Ipv4Addr, Addr)]) -> Vec<String> {
+    let leased: Vec<Ipv4Addr> = found.iter().filter(|(_, addr)| addr.valid_lft_s.is_some()).map(|(ip, _)| *ip).collect();
+    let longest = found.iter().filter_map(|(_, addr)| addr.valid_lft_s).max();
+    let within = longest.map(|seconds| {
+        let (is, its) = if leased.len() > 1 { ("are", "their leases end") } else { ("is", "its lease ends") };
+        format!("{} {is} still here; {its} within {seconds} s unless the service comes back", brief(&leased))
+    });
+    let for_good = found.iter().filter(|(_, addr)| addr.valid_lft_s.is_none());
+    let without = for_good.map(|(ip, _)| format!("{ip} is here without a lease: mmha did not add it so; `mmha release` removes it"));
+    within.into_iter().chain(without).collect()
+}
+
 /// Whether anybody listens on the server's socket: all that can be known without waiting.
 fn server(path: &Path) -> Health {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
@@ -112,5 +128,24 @@ fn server(path: &Path) -> Health {
     match knock {
         Err(Errno::ECONNREFUSED | Errno::ENOENT) => Health::Dead,
         _ => Health::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_without_a_service() {
+        let left = |last: u8, valid_lft_s| {
+            let ip = Ipv4Addr::new(192, 0, 2, last);
+            (ip, Addr { index: 2, ip: ip.into(), prefix: 32, valid_lft_s, age_ms: None })
+        };
+        assert!(leftovers(&[]).is_empty());
+        let ends = "still here; its lease ends within 1 s unless the service comes back";
+        assert_eq!(leftovers(&[left(243, Some(1))]), [format!("192.0.2.243 is {ends}")]);
+        let said = leftovers(&[left(243, Some(1)), left(244, None), left(245, Some(0))]);
+        assert_eq!(said[0], "192.0.2.243 and 1 more are still here; their leases end within 1 s unless the service comes back");
+        assert!(said.len() == 2 && said[1].starts_with("192.0.2.244 is here without a lease"));
     }
 }

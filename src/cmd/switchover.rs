@@ -28,7 +28,7 @@ pub fn run(config: &Config, me: NodeIndex, options: &Options) -> Result<()> {
     let before = status()?;
     let to = target(config, me, options, &before)?;
     let name = &config.node(to).name;
-    let vip = config.vip.address;
+    let vip = &config.vip;
     if holder(config, &before) == Some(to) {
         say(&format!("\"{name}\" has {vip} already"));
         return Ok(());
@@ -51,7 +51,7 @@ pub fn run(config: &Config, me: NodeIndex, options: &Options) -> Result<()> {
 
 /// Watch until the address has moved, the move was rolled back, or its bound has passed.
 fn follow(config: &Config, to: NodeIndex, before: &Status) -> Result<()> {
-    let (name, vip) = (&config.node(to).name, config.vip.address);
+    let (name, vip) = (&config.node(to).name, &config.vip);
     let limit = MOVING + config.replication.catch_up;
     let started = clock::now();
     let (mut shown, mut moved) = (before.sentence.clone(), false);

@@ -1,4 +1,4 @@
-//! How the values fit together: two different nodes, a floating address in their subnet that is nobody's own, names that exist. Turns raw values
+//! How the values fit together: two different nodes, floating addresses in their subnet that are nobody's own, names that exist. Turns raw values
 //! into `Config`, or says everything that is wrong.
 
 use std::net::Ipv4Addr;
@@ -7,9 +7,9 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::diagnostic::Faults;
-use super::raw::{Raw, RawVip};
+use super::raw::Raw;
 use super::reader::At;
-use super::{Config, Firewall, Heartbeat, Mysql, Node, NodeIndex, Replication, Secret, Vip, arbiter, network_of, raw, timing};
+use super::{Config, Firewall, Heartbeat, Mysql, Node, Replication, Secret, arbiter, raw, timing, vip};
 use crate::error::Result;
 
 impl Config {
@@ -24,7 +24,7 @@ impl Config {
         }
         let raw = raw::read(&table, &faults);
         check_nodes(&raw, &faults);
-        raw.vips.first().inspect(|vip| check_vip(vip, &raw, &faults));
+        vip::check(&raw, &faults);
         check_lan(&raw, &faults);
         check_accounts(&raw, &faults);
         check_fence(&raw, &faults);
@@ -48,9 +48,6 @@ fn check_nodes(raw: &Raw, faults: &Faults<'_>) {
     if raw.nodes.len() != 2 {
         faults.add(&raw.nodes_span, format!("a pair has exactly two [[node]] entries, here are {}", raw.nodes.len()));
     }
-    if raw.vips.len() != 1 {
-        faults.add(&raw.vips_span, format!("exactly one [[vip]] is needed, here are {}", raw.vips.len()));
-    }
     let [first, second] = raw.nodes.as_slice() else { return };
     if first.name.sound && second.name.sound && first.name.value.eq_ignore_ascii_case(&second.name.value) {
         faults.add(&second.name.span, format!("both nodes are named \"{}\"", second.name.value));
@@ -64,41 +61,9 @@ fn check_nodes(raw: &Raw, faults: &Faults<'_>) {
     }
 }
 
-fn check_vip(vip: &RawVip, raw: &Raw, faults: &Faults<'_>) {
-    if let Some(preferred) = &vip.preferred.value
-        && !raw.nodes.iter().any(|node| node.name.value.eq_ignore_ascii_case(preferred))
-    {
-        let names: Vec<String> = raw.nodes.iter().map(|node| format!("\"{}\"", node.name.value)).collect();
-        faults.add(&vip.preferred.span, format!("preferred \"{preferred}\" is no node; the nodes are {}", names.join(" and ")));
-    }
-    if !vip.address.sound {
-        return;
-    }
-    let (address, prefix) = vip.address.value;
-    let network = network_of(address, prefix);
-    let last = Ipv4Addr::from(u32::from(network) | !mask(prefix));
-    if prefix < 31 && (address == network || address == last) {
-        faults.add(&vip.address.span, format!("\"{address}\" is the first or last address of {network}/{prefix}, which no host can have"));
-    }
-    for node in raw.nodes.iter().filter(|node| node.address.sound) {
-        let own = node.address.value;
-        if own == address {
-            faults.add(
-                &vip.address.span,
-                format!("\"{address}\" is the own address of \"{}\"; the floating address belongs to neither node", node.name.value),
-            );
-        } else if network_of(own, prefix) != network {
-            faults.add(
-                &vip.address.span,
-                format!("\"{address}/{prefix}\" is not in the subnet of \"{}\" ({own}): clients could not reach it there", node.name.value),
-            );
-        }
-    }
-}
-
 /// Ping targets and links: addresses that could not say what they are asked for.
 fn check_lan(raw: &Raw, faults: &Faults<'_>) {
-    let vip = raw.vips.first().map(|vip| vip.address.value.0);
+    let floats = |address: Ipv4Addr| raw.vips.iter().any(|vip| vip.address.value.0 == address);
     let owner = |address: Ipv4Addr| raw.nodes.iter().find(|node| node.address.value == address).map(|node| node.name.value.clone());
     for target in &raw.heartbeat.ping.value {
         if let Some(name) = owner(target.value) {
@@ -107,7 +72,7 @@ fn check_lan(raw: &Raw, faults: &Faults<'_>) {
                 format!("ping \"{}\" is node \"{name}\": it cannot tell \"cut off\" from \"peer dead\"; name the gateway", target.value),
             );
         }
-        if Some(target.value) == vip {
+        if floats(target.value) {
             faults.add(
                 &target.span,
                 format!("ping \"{}\" is the floating address, which may be on this very node; name the gateway", target.value),
@@ -123,7 +88,7 @@ fn check_lan(raw: &Raw, faults: &Faults<'_>) {
             if let Some(name) = owner(end) {
                 faults.add(&link.span, format!("\"{end}\" is the own address of \"{name}\", which is a link already"));
             }
-            if Some(end) == vip {
+            if floats(end) {
                 faults.add(&link.span, format!("\"{end}\" is the floating address and moves; a link needs fixed addresses"));
             }
         }
@@ -164,14 +129,11 @@ fn build(path: &Path, text: &str, raw: Raw, secrets: Secrets) -> Config {
         }
     };
     let nodes = [node(0), node(1)];
-    let vip = &raw.vips[0];
-    let (address, prefix) = vip.address.value;
-    let second = vip.preferred.value.as_ref().is_some_and(|name| nodes[1].name.eq_ignore_ascii_case(name));
     let port = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
     Config {
         path: path.to_path_buf(),
         cluster: raw.cluster.value.clone(),
-        vip: Vip { address, prefix, interface: vip.interface.value.clone(), preferred: NodeIndex(u8::from(second)) },
+        vip: vip::build(&raw),
         nodes,
         heartbeat: Heartbeat {
             port: port(raw.heartbeat.port.value),
@@ -223,8 +185,4 @@ fn build(path: &Path, text: &str, raw: Raw, secrets: Secrets) -> Config {
 
 fn values<T>(list: At<Vec<At<T>>>) -> Vec<T> {
     list.value.into_iter().map(|item| item.value).collect()
-}
-
-fn mask(prefix: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
 }

@@ -11,6 +11,7 @@ mod raw;
 mod reader;
 pub mod secrets;
 pub mod timing;
+pub mod vip;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use arbiter::{Arbiter, Endpoint, fence};
 pub use load::{digest, network_of};
+pub use vip::Vip;
 
 /// Which of the two `[[node]]` entries, in file order: 0 or 1. Node numbers shown to people are this plus one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,16 +82,6 @@ pub struct Node {
     pub address: Ipv4Addr,
     /// 1..=u32::MAX; also MariaDB's gtid_domain_id.
     pub server_id: u32,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vip {
-    pub address: Ipv4Addr,
-    /// Prefix length of the subnet it belongs to (checks only: it is always added as /32, SAFETY M5).
-    pub prefix: u8,
-    /// `None`: the interface that has this node's own address.
-    pub interface: Option<String>,
-    pub preferred: NodeIndex,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,7 +29,7 @@ fn defaults() {
     let config = parse(BASE).unwrap();
     let ms = Duration::from_millis;
     assert_eq!((config.nodes[0].server_id, config.nodes[1].server_id), (1, 2));
-    assert_eq!((config.vip.prefix, config.vip.preferred, &config.vip.interface), (24, NodeIndex(0), &None));
+    assert_eq!((config.vip.addresses[0].prefix, config.vip.preferred, &config.vip.interface), (24, NodeIndex(0), &None));
     let heartbeat = &config.heartbeat;
     assert_eq!((heartbeat.port, heartbeat.keepalive, heartbeat.deadtime, heartbeat.warntime), (694, ms(250), ms(2000), ms(1000)));
     assert_eq!((heartbeat.initdead, heartbeat.lease, heartbeat.gate, heartbeat.isolation), (ms(20_000), ms(1000), ms(1500), ms(1500)));
@@ -139,10 +139,52 @@ fn refused() {
     check("192.0.2.1\"", "192.0.2.242\"", &["12:9: ping \"192.0.2.242\" is node \"db-02.example.net\""]);
     check("192.0.2.1\"", "192.0.2.243\"", &["is the floating address"]);
     check("192.0.2.1\"", "gateway\"", &["is not an IPv4 address"]);
-    check("[heartbeat]", "[[vip]]\naddress = \"192.0.2.244/24\"\n[heartbeat]", &["exactly one [[vip]]"]);
+    check("[[vip]]\naddress = \"192.0.2.243/24\"\n", "", &["at least one [[vip]] is needed, here is none"]);
     check("[[node]]\nname = \"db-02.example.net\"\naddress = \"192.0.2.242\"\n", "", &["exactly two [[node]] entries, here are 1"]);
     check("[[vip]]", "[vip]", &["write [[vip]] in double brackets"]);
     check("[cluster]", "[cluster", &["mmha.toml:1:"]);
+}
+
+/// BASE with more [[vip]] sections behind its own.
+fn with_vips(more: &str) -> String {
+    BASE.replace("[heartbeat]", &format!("{more}[heartbeat]"))
+}
+
+#[test]
+fn several_floating_addresses_are_one_group() {
+    let many: String = (1..64).map(|last| format!("[[vip]]\naddress = \"192.0.2.{last}/25\"\n")).collect();
+    let text = with_vips(&many.replace("/25", "/24")).replace("[\"192.0.2.1\"]", "[\"192.0.2.200\"]");
+    let config = parse(&text).unwrap();
+    assert_eq!((config.vip.addresses.len(), config.vip.to_string().as_str()), (64, "192.0.2.243 and 63 more"));
+    assert_eq!((config.vip.interface.clone(), config.vip.preferred), (None, NodeIndex(0)));
+    let second = "[[vip]]\naddress = \"192.0.2.244/24\"\ninterface = \"eth1\"\npreferred = \"DB-02.example.net\"\n";
+    let config = parse(&with_vips(second)).unwrap();
+    assert_eq!((config.vip.interface.as_deref(), config.vip.preferred), (Some("eth1"), NodeIndex(1)), "said once, of all");
+    let same = second.replace(".244", ".245").replace("DB-02", "db-02");
+    assert_eq!(parse(&with_vips(&format!("{second}{same}"))).unwrap().vip.preferred, NodeIndex(1));
+    assert_ne!(config.digest, parse(&with_vips(&second.replace(".244", ".245"))).unwrap().digest, "the nodes' files are compared whole");
+}
+
+#[test]
+fn floating_addresses_that_are_no_group() {
+    fn check(more: &str, expect: &str) {
+        let said = parse(&with_vips(more)).expect_err(more).to_string();
+        assert!(said.contains(expect), "{more} should say {expect:?}, says:\n{said}");
+    }
+    check("[[vip]]\naddress = \"192.0.2.243/24\"\n", "mmha.toml:12:11: \"192.0.2.243\" is a floating address already");
+    check("[[vip]]\naddress = \"192.0.2.242/24\"\n", "12:11: \"192.0.2.242\" is the own address of \"db-02.example.net\"");
+    check("[[vip]]\naddress = \"192.0.2.1/24\"\n", "ping \"192.0.2.1\" is the floating address");
+    check("[[vip]]\naddress = \"198.51.100.1/24\"\n", "12:11: \"198.51.100.1/24\" is not in the subnet");
+    check("[[vip]]\n", "11:1: [vip] needs address");
+    let other = |key: &str, one: &str, two: &str| {
+        let vip = |last: u8, value: &str| format!("[[vip]]\naddress = \"192.0.2.{last}/24\"\n{key} = \"{value}\"\n");
+        format!("{}{}", vip(244, one), vip(245, two))
+    };
+    check(&other("interface", "eth0", "eth1"), "16:13: interface \"eth1\" differs from \"eth0\" of a floating address above");
+    check(&other("preferred", "db-01.example.net", "db-02.example.net"), "16:13: preferred \"db-02.example.net\" differs from");
+    check(&other("preferred", "db-01.example.net", "db-03"), "16:13: preferred \"db-03\" is no node");
+    let many: String = (2..66).map(|last| format!("[[vip]]\naddress = \"192.0.2.{last}/24\"\n")).collect();
+    check(&many, "138:11: at most 64 [[vip]] entries are possible, here are 65");
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub fn picture(core: &Core, around: &Around<'_>) -> Status {
         epoch: Some(view.epoch()),
         rule: Some(view.rule()),
         sentence: view.sentence(),
-        vip: Vip { address: around.config.vip.address.to_string(), interface: Some(around.interface.to_owned()), held, holder },
+        vip: vip(around, held, holder),
         gate: Some(gate(view.lease().gate)),
         watchdog: around.statistics.watchdog.map(|timer| watchdog(timer, around.config)),
         peer: peer_part(&view, around, &peer.name),
@@ -54,6 +54,11 @@ pub fn picture(core: &Core, around: &Around<'_>) -> Status {
         arbiter: around.config.arbiter.as_ref().map(|_| arbiter(&view)),
         warnings: warnings(core, around),
     }
+}
+
+fn vip(around: &Around<'_>, held: bool, holder: Option<String>) -> Vip {
+    let addresses: Vec<String> = around.config.vip.ips().iter().map(Ipv4Addr::to_string).collect();
+    Vip { address: addresses[0].clone(), addresses, interface: Some(around.interface.to_owned()), held, holder }
 }
 
 fn quarantine_part(view: &View<'_>, around: &Around<'_>) -> Quarantine {
@@ -154,7 +159,7 @@ fn arbiter(view: &View<'_>) -> Arbiter {
 /// What an arbiter that cannot be relied on means for this pair now.
 fn arbiter_warning(view: &View<'_>, around: &Around<'_>, peer: &str) -> Option<String> {
     around.config.arbiter.as_ref()?;
-    let vip = around.config.vip.address;
+    let vip = &around.config.vip;
     let seen = view.arbiter()?;
     match (view.holds(), seen) {
         (true, ArbiterSeen::Mine { .. }) | (false, ArbiterSeen::Free | ArbiterSeen::Taken { .. } | ArbiterSeen::Mine { .. }) => None,
@@ -187,7 +192,7 @@ fn warnings(core: &Core, around: &Around<'_>) -> Vec<String> {
         warn(dead, format!("the link {} - {} is dead: no heartbeat of {peer} arrives on it", link.local, link.remote));
     }
     if let Some(mac) = view.stranger() {
-        warn(true, format!("another host, {mac}, has announced {} too: find it and remove the address there", around.config.vip.address));
+        warn(true, format!("another host, {mac}, has announced {} too: find it and remove the address there", around.config.vip));
     }
     warn(!view.ping_ok() && !around.config.heartbeat.ping.is_empty(), "no ping target answers".to_owned());
     warn(view.has(Fact::Paused), format!("paused for {} min more: nothing moves by itself; `mmha resume` ends that", view.pause_minutes()));

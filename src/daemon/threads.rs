@@ -107,8 +107,6 @@ impl Starter<'_> {
                 let _ = messages.try_send(Message::Troubles(troubles));
             });
         })?;
-        let heartbeat = &self.config.heartbeat;
-        let probing = heartbeat.deadtime.saturating_sub(heartbeat.warntime);
         Ok(Actors {
             link,
             role,
@@ -122,8 +120,8 @@ impl Starter<'_> {
             lan: self.lan()?,
             keys: Arc::clone(keys),
             server: Arc::clone(&server),
-            blessing_ms: millis(heartbeat.gate) / 2,
-            probe_spacing: (probing / 20).clamp(Duration::from_millis(5), Duration::from_millis(50)),
+            blessing_ms: millis(self.config.heartbeat.gate) / 2,
+            probe_spacing: limits::probe_spacing(self.config),
             last: None,
         })
     }
@@ -154,7 +152,7 @@ impl Starter<'_> {
         let setting = link::Setting {
             paths,
             sessions: Sessions::new(cluster_id(&self.config.cluster), self.me.0 + 1, session, millis(heartbeat.deadtime)),
-            lease: Lease::find(self.interface, self.config.vip.address, heartbeat.lease),
+            lease: Lease::find(self.interface, self.config.vip.ips(), heartbeat.lease),
             watchdog,
             gate_available: self.gate_available,
             keepalive_ms: millis(heartbeat.keepalive),
@@ -162,7 +160,7 @@ impl Starter<'_> {
             lease_ms: millis(heartbeat.lease),
         };
         let (messages, statistics) = (self.messages.clone(), Arc::clone(statistics));
-        // The address is a /32 of its own; should an operator add it with its prefix, losing it must not take the node's address along.
+        // Each address is a /32 of its own; should an operator add one with its prefix, losing it must not take the node's address along.
         if let Err(fault) = sysctl::write(self.interface, sysctl::Setting::PromoteSecondaries, 1) {
             log::warn!("cannot set promote_secondaries on {}: {fault}", self.interface);
         }
@@ -278,7 +276,7 @@ impl Starter<'_> {
         let setting = LanConfig {
             interface: self.interface.to_owned(),
             own: self.config.node(self.me).address,
-            vip: self.config.vip.address,
+            vips: self.config.vip.ips(),
             ping: heartbeat.ping.clone(),
             interval: heartbeat.isolation / 4,
         };

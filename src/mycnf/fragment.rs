@@ -217,6 +217,7 @@ fn hidden(name: &'static str, value: u8) -> Setting {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::config::vip::Floating;
     use crate::config::{Durability, Firewall, Heartbeat, Mysql, Node, Replication, Secret, Vip};
     use std::net::Ipv4Addr;
     use std::time::Duration;
@@ -227,7 +228,11 @@ pub(crate) mod tests {
             path: "/etc/mmha/mmha.toml".into(),
             cluster: "shop".into(),
             nodes: [node("db-01", 241, 1), node("db-02", 242, 2)],
-            vip: Vip { address: Ipv4Addr::new(192, 0, 2, 243), prefix: 24, interface: None, preferred: NodeIndex(0) },
+            vip: Vip {
+                addresses: vec![Floating { ip: Ipv4Addr::new(192, 0, 2, 243), prefix: 24 }],
+                interface: None,
+                preferred: NodeIndex(0),
+            },
             heartbeat: Heartbeat {
                 port: 694,
                 keepalive: Duration::from_millis(250),

@@ -1,5 +1,5 @@
 //! One thread that watches the local network on one interface: is it there, has it carrier, do the ping targets answer, who else claims or
-//! probes for the floating address. It also carries out what needs the same ARP socket: probing and announcing. It decides nothing, waits for
+//! probes for a floating address. It also carries out what needs the same ARP socket: probing and announcing. It decides nothing, waits for
 //! nothing without a bound, and outlives the interface.
 
 mod ping;
@@ -16,7 +16,7 @@ use nix::errno::Errno;
 
 use self::ping::Pings;
 use self::schedule::{Announcing, Every, Limiter};
-use crate::sys::arp::{ArpSocket, Mac};
+use crate::sys::arp::{ArpPacket, ArpSocket, Mac};
 use crate::sys::netlink::{self, Link, Monitor};
 use crate::sys::{clock, timer};
 
@@ -44,7 +44,8 @@ pub struct LanConfig {
     pub interface: String,
     /// The node's own address: asks ping targets in its name.
     pub own: Ipv4Addr,
-    pub vip: Ipv4Addr,
+    /// One group: what is said of one of them is said of "the floating address".
+    pub vips: Vec<Ipv4Addr>,
     pub ping: Vec<Ipv4Addr>,
     /// Between two questions to each ping target.
     pub interval: Duration,
@@ -52,12 +53,12 @@ pub struct LanConfig {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LanCommand {
-    /// Probe for the floating address now and every `spacing`, counting from 1.
+    /// Probe for all floating addresses now and every `spacing`, counting from 1.
     Probe {
         spacing: Duration,
     },
     StopProbing,
-    /// The floating address is ours: announce it now, at 0.1, 1, 3 and 10 s, then every 30 s. Again: the series begins again.
+    /// The floating addresses are ours: announce them now, at 0.1, 1, 3 and 10 s, then every 30 s. Again: the series begins again.
     Announce,
     StopAnnouncing,
 }
@@ -70,11 +71,11 @@ pub enum LanEvent {
     InterfaceMissing,
     /// This ping target answered us.
     PingAnswered { target: Ipv4Addr },
-    /// Another host says it has the floating address.
+    /// Another host says it has a floating address.
     VipClaimed { mac: Mac },
-    /// Another host wants to know whether anybody has the floating address.
+    /// Another host wants to know whether anybody has a floating address.
     VipProbedBy { mac: Mac },
-    /// That many probes have left since `Probe`. One that could not be sent does not count.
+    /// So often probes for all of them have left since `Probe`. A round of which one could not be sent does not count.
     ProbeSent { count: u32 },
 }
 
@@ -254,14 +255,15 @@ impl<R: Fn(LanEvent)> Watcher<R> {
                 continue;
             }
             let mac = packet.sender_mac;
-            if packet.claims(self.config.vip) && self.announcing.is_some() && now >= self.defended + DEFEND_SPACING {
+            let (claims, probes) = self.about_vips(&packet);
+            if claims && self.announcing.is_some() && now >= self.defended + DEFEND_SPACING {
                 self.defended = now;
                 self.announcing = Some(Announcing::from(now)); // or clients go on believing the other one
             }
-            if packet.claims(self.config.vip) && self.claims.passes(mac, now) {
+            if claims && self.claims.passes(mac, now) {
                 (self.report)(LanEvent::VipClaimed { mac });
             }
-            if packet.probes(self.config.vip) && self.probes.passes(mac, now) {
+            if probes && self.probes.passes(mac, now) {
                 (self.report)(LanEvent::VipProbedBy { mac });
             }
             if let Some(target) = self.pings.answered_by_arp(&packet) {
@@ -283,12 +285,12 @@ impl<R: Fn(LanEvent)> Watcher<R> {
         if let Some(announcing) = &mut self.announcing
             && announcing.due(now)
         {
-            sent = port.arp.announce(self.config.vip);
+            sent = self.config.vips.iter().try_for_each(|vip| port.arp.announce(*vip));
         }
         if let Some((every, count)) = &mut self.probing
             && every.due(now)
         {
-            match port.arp.send_probe(self.config.vip) {
+            match self.config.vips.iter().try_for_each(|vip| port.arp.send_probe(*vip)) {
                 Ok(()) if self.carrier == Some(true) => {
                     *count += 1;
                     (self.report)(LanEvent::ProbeSent { count: *count });
@@ -297,9 +299,17 @@ impl<R: Fn(LanEvent)> Watcher<R> {
                 fault => sent = fault,
             }
         }
-        if sent.is_err() {
+        // Too much at once for the queue of the interface is no fault of the socket; the next round comes.
+        let is_full = |fault: &io::Error| fault.kind() == io::ErrorKind::WouldBlock || fault.raw_os_error() == Some(Errno::ENOBUFS as i32);
+        if sent.is_err_and(|fault| !is_full(&fault)) {
             self.lose_socket(now);
         }
+    }
+
+    /// Whether it says that its sender has one of the floating addresses, and whether it asks for one.
+    fn about_vips(&self, packet: &ArpPacket) -> (bool, bool) {
+        let vips = &self.config.vips;
+        (vips.iter().any(|vip| packet.claims(*vip)), vips.iter().any(|vip| packet.probes(*vip)))
     }
 
     /// An error on the socket means that the interface went down or away: look soon, not at once again and again.

@@ -1,4 +1,4 @@
-//! ARP on one interface (RFC 826, RFC 5227): announce the floating address, probe for another holder, ask a neighbour. An AF_PACKET socket,
+//! ARP on one interface (RFC 826, RFC 5227): announce the floating addresses, probe for another holder, ask a neighbour. An AF_PACKET socket,
 //! kept open: closing one costs 5-12 ms. It only carries packets; whoever reads them judges.
 
 use std::io;
@@ -114,25 +114,28 @@ impl AsFd for ArpSocket {
     }
 }
 
-/// Does anybody else on this interface have, or probe for, `address`? Asks every 100 ms for `limit`; the first other MAC ends it. `None` is no
-/// proof: a dead host answers nothing, and a lost packet neither. ENETDOWN: the interface is down.
-pub fn probe(index: u32, mac: Mac, address: Ipv4Addr, limit: Duration) -> io::Result<Option<Mac>> {
+/// Does anybody else on this interface have, or probe for, one of `addresses`? Asks for each every 100 ms for `limit`, or until another MAC has
+/// answered for every one. `None` is no proof: a dead host answers nothing, and a lost packet neither. ENETDOWN: the interface is down.
+pub fn probe(index: u32, mac: Mac, addresses: &[Ipv4Addr], limit: Duration) -> io::Result<Vec<Option<Mac>>> {
     let socket = ArpSocket::open(index, mac)?;
     let until = clock::now() + limit;
     let mut next = Duration::ZERO;
-    while clock::now() < until {
+    let mut found = vec![None; addresses.len()];
+    while clock::now() < until && found.contains(&None) {
         if clock::now() >= next {
-            socket.send_probe(address)?;
+            for (address, _) in addresses.iter().zip(&found).filter(|(_, found)| found.is_none()) {
+                socket.send_probe(*address)?;
+            }
             next = clock::now() + PROBE_SPACING;
         }
         timer::wait(&[socket.as_fd()], next.min(until))?;
         while let Some(heard) = socket.read()? {
-            if heard.claims(address) || heard.probes(address) {
-                return Ok(Some(heard.sender_mac));
-            }
+            let about = |address: &Ipv4Addr| heard.claims(*address) || heard.probes(*address);
+            let told = addresses.iter().zip(&mut found).filter(|(address, found)| found.is_none() && about(address));
+            told.for_each(|(_, found)| *found = Some(heard.sender_mac));
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// "aa:bb:cc:dd:ee:ff", as every tool prints it.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use mmha::sys::clock;
 use mmha::sys::run::run;
 use mmha::sys::udp::LinkSocket;
 
-use crate::stage::{CLIENT, LIMIT, NODE, Other, PEER, VIP, connect_from, ip, pair, privileged, sleep_ms};
+use crate::stage::{CLIENT, LIMIT, NODE, Other, PEER, VIP, connect_from, group, ip, pair, privileged, sleep_ms};
 
 const ME: NodeIndex = NodeIndex(0);
 const GATE_MS: u64 = 1500;
@@ -25,6 +25,12 @@ const LATER_MS: u64 = 200;
 
 /// The configuration of the pair on stage.
 fn config(name: &str) -> Config {
+    config_of(name, &[VIP])
+}
+
+/// With these floating addresses.
+fn config_of(name: &str, vips: &[Ipv4Addr]) -> Config {
+    let vips: String = vips.iter().map(|vip| format!("[[vip]]\naddress = \"{vip}/24\"\n")).collect();
     let directory = std::env::temp_dir().join(format!("mmha-gate-{name}-{}", std::process::id()));
     fs::create_dir_all(&directory).expect("mkdir");
     for (file, text) in [("authkeys", "auth 1\n1 sha1 for-this-test-only\n"), ("password", "for-this-test-only\n")] {
@@ -34,8 +40,7 @@ fn config(name: &str) -> Config {
     let directory = directory.display();
     let text = format!(
         "[cluster]\nname = \"stage\"\n[[node]]\nname = \"one\"\naddress = \"{NODE}\"\n[[node]]\nname = \"two\"\naddress = \"{PEER}\"\n\
-         [[vip]]\naddress = \"{VIP}/24\"\npreferred = \"one\"\n\
-         [heartbeat]\nping = []\nauthkeys = \"{directory}/authkeys\"\n\
+         {vips}[heartbeat]\nping = []\nauthkeys = \"{directory}/authkeys\"\n\
          [mysql]\n[replication]\npassword_file = \"{directory}/password\"\n[firewall]\nmanage = true\n"
     );
     let path = format!("{directory}/mmha.toml");
@@ -208,21 +213,26 @@ fn whoever_asks_for_an_address_that_has_left_is_told_at_once() {
         return;
     }
     let other = pair();
-    ip(&format!("addr add {VIP}/32 dev here"));
     serve();
-    gate::install(&config("stray"), ME).expect("install");
-    let mut holder = Holder::new();
-    holder.beat(gate::MARK_OPEN);
-    let mut client = dial(&other, CLIENT, VIP).expect("open");
-    ip(&format!("addr del {VIP}/32 dev here"));
-    assert_eq!(asks(&mut client).expect_err("it left").kind(), ErrorKind::ConnectionReset);
-    // The client has not heard yet that the address has moved.
-    let show = ip("link show here");
-    let mac = show.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).expect("a MAC").to_owned();
-    other.run(move || ip(&format!("neigh replace {VIP} lladdr {mac} dev there")));
-    let asked = clock::now();
-    refused(dial(&other, CLIENT, VIP));
-    assert!(clock::now() - asked < Duration::from_millis(500), "a lost SYN is repeated after a second");
+    for (name, vips) in [("stray", vec![VIP]), ("strays", group(64))] {
+        let vip = vips[vips.len() - 1];
+        let config = config_of(name, &vips);
+        ip(&format!("addr add {vip}/32 dev here"));
+        gate::install(&config, ME).expect("install");
+        assert!(gate::verify(&config, ME).expect("verify"), "{name}");
+        let mut holder = Holder::new();
+        holder.beat(gate::MARK_OPEN);
+        let mut client = dial(&other, CLIENT, vip).expect("open");
+        ip(&format!("addr del {vip}/32 dev here"));
+        assert_eq!(asks(&mut client).expect_err("it left").kind(), ErrorKind::ConnectionReset);
+        // The client has not heard yet that the address has moved.
+        let show = ip("link show here");
+        let mac = show.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).expect("a MAC").to_owned();
+        other.run(move || ip(&format!("neigh replace {vip} lladdr {mac} dev there")));
+        let asked = clock::now();
+        refused(dial(&other, CLIENT, vip));
+        assert!(clock::now() - asked < Duration::from_millis(500), "a lost SYN is repeated after a second");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use mmha::sys::arp::{self, ArpSocket, Mac};
 use mmha::sys::clock;
 use mmha::sys::netlink;
 
-use crate::stage::{LIMIT, NODE, Other, PEER, VIP, ip, pair, privileged, sleep_ms};
+use crate::stage::{LIMIT, NODE, Other, PEER, VIP, group, ip, pair, privileged, sleep_ms};
 
 /// Behind the router that the peer's box plays here.
 const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -21,8 +21,12 @@ struct Watch {
 
 impl Watch {
     fn start(ping: &[Ipv4Addr]) -> Watch {
+        Watch::over(vec![VIP], ping)
+    }
+
+    fn over(vips: Vec<Ipv4Addr>, ping: &[Ipv4Addr]) -> Watch {
         let (sender, events) = channel();
-        let config = LanConfig { interface: "here".into(), own: NODE, vip: VIP, ping: ping.to_vec(), interval: Duration::from_millis(100) };
+        let config = LanConfig { interface: "here".into(), own: NODE, vips, ping: ping.to_vec(), interval: Duration::from_millis(100) };
         Watch { lan: lan::spawn(config, move |event| sender.send(event).unwrap_or_default()).expect("spawn"), events }
     }
 
@@ -62,10 +66,10 @@ fn a_holder_answers_probes_and_a_rival_is_heard() {
     let (there, mac) = mac_there(&other);
     let here = netlink::link_by_name("here", LIMIT).expect("here");
     let limit = Duration::from_millis(350);
-    assert_eq!(arp::probe(here.index, here.mac, VIP, limit).expect("probe"), None);
+    assert_eq!(arp::probe(here.index, here.mac, &[VIP], limit).expect("probe"), [None]);
     other.run(|| ip(&format!("addr add {VIP}/32 dev there")));
     let start = clock::now();
-    assert_eq!(arp::probe(here.index, here.mac, VIP, LIMIT).expect("probe"), Some(mac));
+    assert_eq!(arp::probe(here.index, here.mac, &[VIP], LIMIT).expect("probe"), [Some(mac)]);
     println!("a holder was found in {:?}", clock::now() - start);
     other.run(|| ip(&format!("addr del {VIP}/32 dev there")));
 
@@ -109,6 +113,51 @@ fn announcements_replace_what_neighbours_believe() {
     assert!(believed.contains(&format!("{VIP} lladdr {}", arp::mac_text(here.mac))), "{believed}");
     let heard = std::iter::from_fn(|| socket.read().expect("read")).filter(|packet| packet.claims(VIP)).count();
     assert_eq!(heard, 4, "two forms, at 0 and at 100 ms");
+}
+
+#[test]
+fn a_group_is_probed_and_announced_whole_and_any_of_it_may_be_claimed() {
+    if !privileged() {
+        return;
+    }
+    let other = pair();
+    let here = netlink::link_by_name("here", LIMIT).expect("here");
+    let (there, mac) = mac_there(&other);
+    let socket = other.run(move || ArpSocket::open(there, mac).expect("open"));
+    let vips = group(64);
+    let watch = Watch::over(vips.clone(), &[PEER]);
+    watch.expect(LanEvent::Carrier(true));
+    watch.tell(LanCommand::Probe { spacing: Duration::from_millis(60) });
+    watch.expect(LanEvent::ProbeSent { count: 3 });
+    watch.tell(LanCommand::StopProbing);
+    let heard: Vec<_> = std::iter::from_fn(|| socket.read().expect("read")).collect();
+    for vip in &vips {
+        let rounds = heard.iter().filter(|packet| packet.probes(*vip)).count();
+        assert!((3..=4).contains(&rounds), "{vip}: {rounds}");
+    }
+    watch.expect(LanEvent::PingAnswered { target: PEER });
+
+    let last = vips[63];
+    assert!(watch.gather(50).iter().all(|event| matches!(event, LanEvent::PingAnswered { .. } | LanEvent::ProbeSent { .. })));
+    socket.send_probe(last).expect("probe");
+    watch.expect(LanEvent::VipProbedBy { mac });
+    socket.announce(last).expect("announce");
+    watch.expect(LanEvent::VipClaimed { mac });
+    other.run(move || ip(&format!("addr add {last}/32 dev there")));
+    let start = clock::now();
+    let found = arp::probe(here.index, here.mac, &vips, Duration::from_millis(250)).expect("probe");
+    println!("who has each of 64 addresses was asked in {:?}", clock::now() - start);
+    assert_eq!(found[63], Some(mac));
+    assert!(found[..63].iter().all(Option::is_none), "{found:?}");
+
+    while socket.read().expect("read").is_some() {}
+    watch.tell(LanCommand::Announce);
+    sleep_ms(50);
+    watch.tell(LanCommand::StopAnnouncing);
+    let heard: Vec<_> = std::iter::from_fn(|| socket.read().expect("read")).collect();
+    for vip in &vips {
+        assert_eq!(heard.iter().filter(|packet| packet.claims(*vip)).count(), 2, "{vip}: once as request, once as reply");
+    }
 }
 
 #[test]

@@ -16,6 +16,11 @@ pub const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 242);
 pub const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 243);
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 
+/// So many floating addresses, `VIP` first.
+pub fn group(count: u8) -> Vec<Ipv4Addr> {
+    std::iter::once(VIP).chain((100..).map(|last| Ipv4Addr::new(192, 0, 2, last))).take(count.into()).collect()
+}
+
 /// True when namespaces can be made. In CI the answer must be yes.
 pub fn privileged() -> bool {
     let root = nix::unistd::geteuid().is_root();

@@ -278,7 +278,7 @@ impl Node {
             Hold::Keep => {}
         }
         let address = match want.vip {
-            Hold::Yes if self.vip_broken => Address::Absent,
+            Hold::Yes if self.vip_broken => Address::Unknown,
             Hold::Yes => Address::Held { renewed_ms: now },
             Hold::No => Address::Absent,
             Hold::Keep => return,

@@ -94,10 +94,17 @@ impl World {
             return;
         }
         let held = agent.latched.is_none();
-        if agent.orders.vip == Hold::Yes && held && !node.vip_broken {
+        if agent.orders.vip == Hold::Yes && held {
             node.vip_until = local + limits.lease * 1000 + self.chance.below(self.set.lease_late_us + 1);
-            node.vip_renewed = local;
-            agent.address = Address::Held { renewed_ms: local / 1000 };
+            match agent.address {
+                // One address of the group is refused: the others are here.
+                Address::Held { .. } | Address::Unknown if node.vip_broken => {}
+                _ if node.vip_broken => agent.address = Address::Unknown,
+                _ => {
+                    node.vip_renewed = local;
+                    agent.address = Address::Held { renewed_ms: local / 1000 };
+                }
+            }
         }
         match if held { agent.orders.gate } else { Hold::No } {
             Hold::Yes if bugs.gate_never_shuts => (node.gate_until, agent.gate) = (Us::MAX, Gate::Open),

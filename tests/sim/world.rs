@@ -199,8 +199,8 @@ impl World {
         let sessions = Sessions::new(CLUSTER, u8::try_from(at + 1).expect("small"), node.session, self.set.limits.deadtime);
         node.agent = Some(Agent::new(core, sessions, local));
         let left_ms = (node.vip_renewed / 1000 + self.set.limits.lease).saturating_sub(local / 1000);
-        let found = node.vip_until > local && left_ms > 0;
-        let address = if found { Address::Found { left_ms } } else { Address::Absent };
+        // Run out but still here, or a part of the group: found, and nothing to carry on with.
+        let address = if node.vip_until > local { Address::Found { left_ms } } else { Address::Absent };
         if let Some(agent) = &mut node.agent {
             agent.address = address;
         }

@@ -1,10 +1,11 @@
-//! The network side of this node: interface, own address, subnet, copies and strangers of the floating address, packet filter.
+//! The network side of this node: interface, own address, subnet, copies and strangers of the floating addresses, packet filter.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::Findings;
 use crate::act::firewall;
+use crate::config::vip::{Floating, brief};
 use crate::config::{Config, NodeIndex, network_of};
 use crate::report::Status;
 use crate::sys::netlink::{self, Addr, Link};
@@ -65,88 +66,116 @@ fn check_interface(config: &Config, me: NodeIndex, addresses: &[Addr], findings:
 
 /// A copy without a lease stays after this node has let go.
 fn check_copies(config: &Config, addresses: &[Addr], findings: &mut Findings) {
-    let vip = config.vip.address;
-    for addr in addresses.iter().filter(|addr| addr.ip == IpAddr::V4(vip) && addr.valid_lft_s.is_none()) {
-        let prefix = addr.prefix;
+    let vips = config.vip.ips();
+    let is_ours = |addr: &Addr| matches!(addr.ip, IpAddr::V4(ip) if vips.contains(&ip));
+    for addr in addresses.iter().filter(|addr| is_ours(addr) && addr.valid_lft_s.is_none()) {
+        let (vip, prefix) = (addr.ip, addr.prefix);
         let interface = interface_name(addr.index);
         let remedy = format!("ip addr del {vip}/{prefix} dev {interface}; and take it out of the box's own network configuration");
         findings.fail("address", format!("{vip}/{prefix} is configured for good on {interface}: only mmha may add it"), remedy);
     }
 }
 
+/// Once for each subnet that floating addresses are in; as a rule there is one.
 fn check_subnet(config: &Config, link: &Link, addresses: &[Addr], findings: &mut Findings) {
-    let (vip, prefix) = (config.vip.address, config.vip.prefix);
-    let network = network_of(vip, prefix);
-    let is_inside = |addr: &&Addr| matches!(addr.ip, IpAddr::V4(ip) if ip != vip && network_of(ip, prefix) == network);
-    match addresses.iter().filter(|addr| addr.index == link.index).find(is_inside) {
-        None => {
-            let remedy = format!("put the node's address on {}, or set [[vip]] interface to the one that has it", link.name);
-            findings.fail(
-                "subnet",
-                format!("{} has no address in {network}/{prefix}: {vip} would not be reachable there", link.name),
-                remedy,
-            );
+    let vips = config.vip.ips();
+    let is_own = |addr: &&Addr| addr.index == link.index && !matches!(addr.ip, IpAddr::V4(ip) if vips.contains(&ip));
+    let mut subnets: Vec<((Ipv4Addr, u8), Vec<Ipv4Addr>)> = Vec::new();
+    for Floating { ip, prefix } in &config.vip.addresses {
+        let subnet = (network_of(*ip, *prefix), *prefix);
+        match subnets.iter_mut().find(|(known, _)| *known == subnet) {
+            Some((_, here)) => here.push(*ip),
+            None => subnets.push((subnet, vec![*ip])),
         }
-        Some(addr) if addr.prefix != prefix => {
-            let remedy = "use the same prefix length in [[vip]] address";
-            findings.warn("subnet", format!("the node's address has /{}, the floating address /{prefix}", addr.prefix), remedy);
+    }
+    for ((network, prefix), here) in subnets {
+        let vip = brief(&here);
+        let is_inside = |addr: &&Addr| matches!(addr.ip, IpAddr::V4(ip) if network_of(ip, prefix) == network);
+        match addresses.iter().filter(is_own).find(is_inside) {
+            None => {
+                let remedy = format!("put the node's address on {}, or set [[vip]] interface to the one that has it", link.name);
+                let why = format!("{} has no address in {network}/{prefix}: {vip} would not be reachable there", link.name);
+                findings.fail("subnet", why, remedy);
+            }
+            Some(addr) if addr.prefix != prefix => {
+                let remedy = "use the same prefix length in [[vip]] address";
+                findings.warn("subnet", format!("the node's address has /{}, the floating address /{prefix}", addr.prefix), remedy);
+            }
+            Some(_) if here.len() > 1 => findings.ok("subnet", format!("{vip} belong to {network}/{prefix} on {}", link.name)),
+            Some(_) => findings.ok("subnet", format!("{vip} belongs to {network}/{prefix} on {}", link.name)),
         }
-        Some(_) => findings.ok("subnet", format!("{vip} belongs to {network}/{prefix} on {}", link.name)),
     }
 }
 
+/// Who has the floating addresses: what is the same for several of them is said once.
 fn check_probe(config: &Config, me: NodeIndex, link: &Link, addresses: &[Addr], status: Option<&Status>, findings: &mut Findings) {
-    let vip = config.vip.address;
-    if addresses.iter().any(|addr| addr.ip == IpAddr::V4(vip)) {
-        findings.ok("floating addr", format!("{vip} is on this node"));
+    let is_here = |ip: &Ipv4Addr| addresses.iter().any(|addr| addr.ip == IpAddr::V4(*ip));
+    let (here, elsewhere): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) = config.vip.ips().into_iter().partition(is_here);
+    if !here.is_empty() {
+        findings.ok("floating addr", format!("{} {} on this node", brief(&here), are(&here)));
+    }
+    if elsewhere.is_empty() {
         return;
     }
-    let answer = match arp::probe(link.index, link.mac, vip, PROBING) {
-        Ok(answer) => answer,
+    let answers = match arp::probe(link.index, link.mac, &elsewhere, PROBING) {
+        Ok(answers) => answers,
         Err(error) => {
-            findings.fail(
-                "floating addr",
-                format!("cannot ask on {} who has {vip}: {error}", link.name),
-                "run as root, on an Ethernet interface",
-            );
+            let why = format!("cannot ask on {} who has {}: {error}", link.name, brief(&elsewhere));
+            findings.fail("floating addr", why, "run as root, on an Ethernet interface");
             return;
         }
     };
     let peer = config.node(me.other());
-    let peer_holds = status.is_some_and(|status| status.vip.holder.as_ref() == Some(&peer.name));
-    match (answer, mac_of(peer.address)) {
-        (Some(mac), Some(known)) if mac == known => {
-            findings.ok("floating addr", format!("{vip} is on {} ({})", peer.name, arp::mac_text(mac)))
+    let known = mac_of(peer.address);
+    let mut groups: Vec<(Option<arp::Mac>, Vec<Ipv4Addr>)> = Vec::new();
+    for (ip, answer) in elsewhere.into_iter().zip(answers) {
+        match groups.iter_mut().find(|(known, _)| *known == answer) {
+            Some((_, same)) => same.push(ip),
+            None => groups.push((answer, vec![ip])),
         }
+    }
+    let peer_holds = status.is_some_and(|status| status.vip.holder.as_ref() == Some(&peer.name));
+    for (answer, vips) in groups {
+        judge_answer(answer, known, &vips, &peer.name, peer_holds, findings);
+    }
+}
+
+/// `answer` is who answered for all of `vips`, `known` the peer.
+fn judge_answer(
+    answer: Option<arp::Mac>,
+    known: Option<arp::Mac>,
+    vips: &[Ipv4Addr],
+    peer: &str,
+    peer_holds: bool,
+    findings: &mut Findings,
+) {
+    let (vip, are) = (brief(vips), are(vips));
+    match (answer, known) {
+        (Some(mac), Some(known)) if mac == known => findings.ok("floating addr", format!("{vip} {are} on {peer} ({})", arp::mac_text(mac))),
         (Some(mac), Some(_)) => {
             let remedy = "find the host with that MAC and take the address away from it, or choose another floating address";
-            findings.fail(
-                "floating addr",
-                format!("{} answers for {vip} and is not {}: a stranger has it", arp::mac_text(mac), peer.name),
-                remedy,
-            );
+            let why = format!("{} answers for {vip} and is not {peer}: a stranger has it", arp::mac_text(mac));
+            findings.fail("floating addr", why, remedy);
         }
         (Some(mac), None) if peer_holds => {
-            findings.ok("floating addr", format!("{vip} is answered by {}, {} holds it", arp::mac_text(mac), peer.name))
+            findings.ok("floating addr", format!("{vip} {are} answered by {}, {peer} holds it", arp::mac_text(mac)))
         }
         (Some(mac), None) => {
-            let remedy = format!("compare it with `ip link` on {}; if it is another host's, that host must give the address up", peer.name);
-            findings.warn(
-                "floating addr",
-                format!("{} answers for {vip}; whether that is {} is not known", arp::mac_text(mac), peer.name),
-                remedy,
-            );
+            let remedy = format!("compare it with `ip link` on {peer}; if it is another host's, that host must give the address up");
+            let why = format!("{} answers for {vip}; whether that is {peer} is not known", arp::mac_text(mac));
+            findings.warn("floating addr", why, remedy);
         }
         (None, _) if peer_holds => {
-            let remedy = format!("on {}: arp_ignore, arptables, nft rules; on the switch: ARP inspection, proxy ARP", peer.name);
-            findings.fail(
-                "floating addr",
-                format!("{} holds {vip} but does not answer ARP for it: clients may not find it", peer.name),
-                remedy,
-            );
+            let remedy = format!("on {peer}: arp_ignore, arptables, nft rules; on the switch: ARP inspection, proxy ARP");
+            let why = format!("{peer} holds {vip} but does not answer ARP for it: clients may not find it");
+            findings.fail("floating addr", why, remedy);
         }
         (None, _) => findings.ok("floating addr", format!("nobody answers for {vip}")),
     }
+}
+
+fn are(vips: &[Ipv4Addr]) -> &'static str {
+    if vips.len() > 1 { "are" } else { "is" }
 }
 
 /// What this kernel knows of that host (proc_net(5), /proc/net/arp), asked for first by one datagram to its discard port.

@@ -17,7 +17,7 @@ fn link(watchdog: Guard) -> (Link, Receiver<Message>) {
     let setting = Setting {
         paths: vec![Path { socket, peer: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9) }],
         sessions: Sessions::new(1, 1, 1, 2000),
-        lease: Lease::find("no-interface", vip, Duration::from_secs(1)),
+        lease: Lease::find("no-interface", vec![vip], Duration::from_secs(1)),
         watchdog: Some(watchdog),
         gate_available: false,
         keepalive_ms: 250,

@@ -58,11 +58,14 @@ def second_link_keeps_them_together(lab):
 
 
 class Stranger:
-    """A third host that has the floating address."""
+    """A third host that has the floating address, or one of them."""
+
+    def __init__(self, vip=net.VIP):
+        self.vip = vip
 
     def __enter__(self):
         sh(["ip", "netns", "add", "stranger"])
-        net.plug("stranger", net.VIP)
+        net.plug("stranger", self.vip)
         self.mac = net.mac("stranger")
         return self
 

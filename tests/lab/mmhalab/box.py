@@ -185,6 +185,9 @@ class Box:
                         f"a warning with \"{words}\" in the status of {self.name}", every=0.1)
 
     def holds_vip(self):
-        if not self.powered:
-            return False
-        return net.VIP in net.in_ns(self.name, ["ip", "-o", "-4", "addr"]).out.replace("/", " ").split()
+        return self.powered and bool(self.held([net.VIP]))
+
+    def held(self, vips):
+        """Which of these addresses the box's kernel has."""
+        here = net.in_ns(self.name, ["ip", "-o", "-4", "addr"]).out.replace("/", " ").split()
+        return [vip for vip in vips if vip in here]

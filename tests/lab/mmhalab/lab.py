@@ -54,6 +54,7 @@ class Lab:
         self.flavor = None
         self.figures = {}  # what happened: (outage in seconds, the figure to reach)
         self.arbiter = None  # an etcd on the LAN, for as long as the boxes live
+        self.vips = [net.VIP]  # the floating addresses of the pair; one, unless a case gives it more
         self.serving = False  # a bootstrapped pair in its steady state that the next case may use
 
     def __enter__(self):
@@ -110,7 +111,7 @@ class Lab:
 
     def discard(self):
         """Throw the boxes away, disks included."""
-        self.serving = False
+        self.serving, self.vips = False, [net.VIP]
         net.heal()
         if self.arbiter:
             self.arbiter.stop()

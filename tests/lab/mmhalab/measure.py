@@ -107,7 +107,7 @@ class Measure:
     def __enter__(self):
         lab, directory = self.lab, self.lab.directory
         names = [box.name for box in lab.boxes]
-        self.sampler = self._add(Helper(directory, "sampler", [HERE / "sampler.py", net.VIP, *names]))
+        self.sampler = self._add(Helper(directory, "sampler", [HERE / "sampler.py", ",".join(lab.vips), *names]))
         self.probe = self._add(Client(directory, "probe", net.VIP, "probe", every=0.01))
         self.writers = [self._add(Client(directory, "writer", net.VIP, f"vip{next(counter)}")) for _ in range(self.writer_count)]
         self.writer = self.writers[0]

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Watches from the outside which network namespaces hold an address, by asking their kernels every few milliseconds.
+"""Watches from the outside which network namespaces hold an address (or any of several: ADDRESS,ADDRESS), by asking their kernels every few
+milliseconds.
 
 Prints `TIME NAME,NAME` (CLOCK_MONOTONIC; empty list = `-`) at the start and at every change. Changes nothing; a namespace that
 goes away (power loss) holds nothing.
@@ -56,7 +57,7 @@ class Watched:
             self.sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
             self.sock.settimeout(2)
             self.inode = inode
-        return wanted in list(addresses(self.sock))
+        return not wanted.isdisjoint(list(addresses(self.sock)))
 
     def _drop(self):
         if self.sock:
@@ -64,8 +65,8 @@ class Watched:
         self.sock = self.inode = None
 
 
-def main(address, names, every=0.005):
-    wanted = socket.inet_aton(address)
+def main(wanted, names, every=0.005):
+    wanted = set(map(socket.inet_aton, wanted.split(",")))
     watched = [Watched(name) for name in names]
     last = None
     while True:
