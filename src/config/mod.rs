@@ -7,6 +7,7 @@ mod diagnostic;
 pub mod duration;
 pub mod keys;
 mod load;
+mod pem;
 mod raw;
 mod reader;
 pub mod secrets;
@@ -20,7 +21,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use arbiter::{Arbiter, Endpoint, fence};
+pub use arbiter::{Arbiter, Endpoint, Tls, fence};
 pub use load::{digest, network_of};
 
 /// Which of the two `[[node]]` entries, in file order: 0 or 1. Node numbers shown to people are this plus one.
