@@ -1,6 +1,7 @@
 //! What is asked of etcd's JSON gateway (v3, etcd 3.4 and later) and what is understood of its answers. Believes nothing that is not there: an
 //! answer that is garbage, cut off or of another shape is an error and costs nothing else.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -211,15 +212,21 @@ impl Etcd {
         });
         let request = Request { host: &endpoint.authority(), path, authorization: token, body: body.as_bytes(), tls };
         let answer = http::post(SocketAddr::new(address, endpoint.port), &request, self.call);
-        judge(&answer.map_err(|fault| explain(&fault))?)
+        judge(&answer.map_err(|fault| explain(&fault, endpoint.is_tls))?)
     }
 }
 
-fn explain(fault: &std::io::Error) -> Fault {
-    let remedy = fault.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()).map(Refusal::remedy);
+const PERHAPS_TLS: &str = "is that etcd's port for clients, and does it speak TLS? then write https:// in endpoints";
+
+fn explain(fault: &io::Error, is_tls: bool) -> Fault {
+    let remedy = match fault.kind() {
+        // An etcd with TLS hangs up on plain HTTP without a word (3.4 does).
+        io::ErrorKind::InvalidData | io::ErrorKind::ConnectionReset if !is_tls => Some(PERHAPS_TLS),
+        _ => fault.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()).map(Refusal::remedy),
+    };
     let text = match fault.kind() {
-        std::io::ErrorKind::TimedOut => "no answer in time".to_owned(),
-        std::io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+        io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
         _ => fault.to_string(),
     };
     Fault::Unreachable { text, remedy }

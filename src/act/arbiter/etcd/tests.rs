@@ -88,6 +88,9 @@ fn refusals_are_told_from_members_that_cannot_answer() {
     }
     let plain = said(400, "Client sent an HTTP request to an HTTPS server.\n");
     assert!(matches!(&plain, Fault::Unreachable { remedy: Some(remedy), .. } if remedy.contains("https://")), "{plain:?}");
+    let silent = |is_tls| explain(&std::io::Error::from(std::io::ErrorKind::InvalidData), is_tls);
+    assert!(matches!(silent(false), Fault::Unreachable { remedy: Some(remedy), .. } if remedy.contains("https://")));
+    assert!(matches!(silent(true), Fault::Unreachable { remedy: None, .. }));
     let deep = "[".repeat(60_000);
     assert!(matches!(said(200, &deep), Fault::Unreachable { .. }));
 }
