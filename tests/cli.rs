@@ -99,7 +99,7 @@ fn describe(command: &clap::Command, above: &str, known: &mut BTreeSet<String>) 
 #[test]
 fn shipped_examples_load() {
     let load = |name: &str, text: &str| {
-        Config::parse(Path::new(name), text, |_| Ok(Secret::new("x"))).unwrap_or_else(|error| panic!("{error}"));
+        Config::parse(Path::new(name), text, |_, _| Ok(Secret::new("x"))).unwrap_or_else(|error| panic!("{error}"));
     };
     load("etc/mmha.toml", &source("etc/mmha.toml"));
     load("etc/fast.toml", &source("etc/fast.toml"));

@@ -13,7 +13,7 @@ const BASE: &str = "[cluster]\nname = \"shop\"\n[[node]]\nname = \"a\"\naddress 
                     address = \"192.0.2.242\"\n[[vip]]\naddress = \"192.0.2.243/24\"\n[heartbeat]\nlinks = [[\"10.0.0.1\", \"10.0.0.2\"]]\n";
 
 fn config(extra: &str) -> Config {
-    Config::parse(Path::new("mmha.toml"), &format!("{BASE}{extra}"), |_| Ok(Secret::new("x"))).expect("valid")
+    Config::parse(Path::new("mmha.toml"), &format!("{BASE}{extra}"), |_, _| Ok(Secret::new("x"))).expect("valid")
 }
 
 fn sh(script: &str) -> String {

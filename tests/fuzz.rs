@@ -126,9 +126,14 @@ fn authkeys() {
 #[test]
 fn configuration() {
     let shipped = include_str!("../etc/mmha.toml");
-    let read = |text: &str| Config::parse(Path::new("mmha.toml"), text, |_| Ok(Secret::new("hunter2-hunter2")));
-    let good = damage(&[shipped], |text| match read(text) {
+    let read = |text: &str| Config::parse(Path::new("mmha.toml"), text, |_, _| Ok(Secret::new("hunter2-hunter2")));
+    let files = "ca_file = \"/ca.pem\"\ncert_file = \"/node.pem\"\nkey_file = \"/node.key\"\n";
+    let arbiter = format!("{shipped}\n[arbiter]\nendpoints = [\"https://etcd-1:2379\", \"http://[2001:db8::1]\"]\n{files}");
+    let good = damage(&[shipped, &arbiter], |text| match read(text) {
         Ok(config) => {
+            for endpoint in config.arbiter.iter().flat_map(|arbiter| &arbiter.endpoints) {
+                assert!(!endpoint.host.is_empty() && !endpoint.host.starts_with('-'), "would be an option of a program: {endpoint}");
+            }
             assert!(!format!("{config:?}").contains("hunter2"), "Debug shows a password");
             let timing = &config.heartbeat;
             assert!(timing.gate < timing.deadtime && timing.isolation < timing.deadtime && timing.warntime < timing.deadtime, "{text}");

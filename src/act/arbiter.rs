@@ -135,7 +135,7 @@ impl Keeper {
         let (held, term) = self.etcd.read(&key(&self.setting.cluster))?;
         match held {
             Some(held) if held.lease == id && term == granted.term => Ok(Some(self.mine(granted))),
-            Some(held) if held.lease == id => Err(Fault::Unreachable("the arbiter has just elected another leader".to_owned())),
+            Some(held) if held.lease == id => Err(Fault::unreachable("the arbiter has just elected another leader")),
             held => {
                 self.forget();
                 self.lease = None;
@@ -175,7 +175,7 @@ impl Keeper {
     fn end_stale(&mut self) -> Result<(), Fault> {
         let Some(id) = self.stale else { return Ok(()) };
         match self.etcd.revoke(id) {
-            Err(Fault::Unreachable(why)) => return Err(Fault::Unreachable(why)),
+            Err(fault @ Fault::Unreachable { .. }) => return Err(fault),
             Err(fault) => log::warn!("arbiter: the lease could not be given back and ends by itself ({})", fault.text()),
             Ok(()) => {}
         }

@@ -258,7 +258,7 @@ mod tests {
             "[cluster]\nname = \"shop\"\n[[node]]\nname = \"a\"\naddress = \"192.0.2.241\"\n[[node]]\nname = \"b\"\naddress = \"192.0.2.242\"\n\
              [[vip]]\naddress = \"192.0.2.243/24\"\n{extra}"
         );
-        Config::parse(Path::new("mmha.toml"), &text, |_| Ok(Secret::new("x"))).unwrap()
+        Config::parse(Path::new("mmha.toml"), &text, |_, _| Ok(Secret::new("x"))).unwrap()
     }
 
     const BARE: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -p icmp -j ACCEPT\nCOMMIT\n";

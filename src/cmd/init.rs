@@ -43,7 +43,7 @@ fn perform(options: &Options) -> Result<String> {
     }
     let text = render(options, &ping)?;
     let path = options.dir.join("mmha.toml");
-    let config = Config::parse(&path, &text, |_| Ok(Secret::new("not written yet")))
+    let config = Config::parse(&path, &text, |_, _| Ok(Secret::new("not written yet")))
         .map_err(|error| Error::new(Kind::Usage, format!("these options make no valid configuration:\n{error}")))?;
     let files = [
         (
@@ -183,7 +183,8 @@ clients = {clients}  # who may reach MySQL on the floating address; empty: anyon
 close = false  # true: both ports closed to everybody not named here
 
 # [arbiter]  # an etcd on other machines: never two writers, at the price of its lease's time in a takeover
-# endpoints = ["http://192.0.2.21:2379", "http://192.0.2.22:2379", "http://192.0.2.23:2379"]
+# endpoints = ["https://192.0.2.21:2379", "https://192.0.2.22:2379", "https://192.0.2.23:2379"]  # or http://
+# ca_file = "/etc/mmha/etcd-ca.pem"  # who signs the members' certificates; with cert_file and key_file for an etcd that wants one of ours
 # ttl = "5s"
 "#,
         cluster = quote(&options.cluster),
@@ -262,7 +263,7 @@ mod tests {
     fn several_floating_addresses() {
         let several = Options { vips: ["243", "244", "250"].map(|last| format!("192.0.2.{last}/24")).to_vec(), ..options() };
         let text = render(&several, &several.ping).unwrap();
-        let config = Config::parse(Path::new("mmha.toml"), &text, |_| Ok(Secret::new("x"))).unwrap();
+        let config = Config::parse(Path::new("mmha.toml"), &text, |_, _| Ok(Secret::new("x"))).unwrap();
         assert_eq!(config.vip.to_string(), "192.0.2.243 and 2 more");
         assert!(
             text.contains("\n[[vip]]\naddress = \"192.0.2.244/24\"\n\n[[vip]]\naddress = \"192.0.2.250/24\"\n\n[heartbeat]\n"),

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::duration::show;
 use super::raw::{Raw, RawArbiter};
+use super::reader::At;
+use super::secrets::FileKind;
 use super::timing::{CLOSING, LINK_LATENESS};
 use super::{Secret, diagnostic::Faults};
 
@@ -17,15 +20,26 @@ const MOST: usize = 7;
 #[derive(Debug, Clone)]
 pub struct Arbiter {
     pub endpoints: Vec<Endpoint>,
+    pub tls: Tls,
     /// Whole seconds.
     pub ttl: Duration,
     pub user: Option<String>,
     pub password: Option<Secret>,
 }
 
-/// `http://HOST:PORT`.
+/// For endpoints with https.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Who signs the members' certificates; `None`: the CAs of the system.
+    pub ca_file: Option<PathBuf>,
+    /// This node's certificate and its key, for an etcd that asks for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// `http://HOST:PORT` or `https://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
+    pub is_tls: bool,
     /// An address or a name, without the brackets of IPv6.
     pub host: String,
     pub port: u16,
@@ -52,13 +66,13 @@ impl Arbiter {
 impl Endpoint {
     /// The error is the end of a sentence.
     pub fn parse(text: &str) -> Result<Endpoint, String> {
-        if text.starts_with("https://") {
-            return Err(format!(
-                "\"{text}\": this program has no TLS; use http:// over a network of your own, or a local proxy that speaks TLS to etcd"
-            ));
-        }
-        let wrong = || format!("\"{text}\" is not an endpoint: write \"http://192.0.2.21:2379\"");
-        let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
+        let wrong = || format!("\"{text}\" is not an endpoint: write \"https://192.0.2.21:2379\", or http:// where etcd has no TLS");
+        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+        let is_tls = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return Err(wrong()),
+        };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match rest.strip_prefix('[') {
             Some(rest) => {
@@ -72,7 +86,7 @@ impl Endpoint {
         let is_host = host.parse::<IpAddr>().is_ok() || (is_name && !host.starts_with('-'));
         let port = port.map_or(Some(PORT), |port| port.parse().ok().filter(|port| *port > 0));
         match (is_host, port) {
-            (true, Some(port)) => Ok(Endpoint { host: host.to_owned(), port }),
+            (true, Some(port)) => Ok(Endpoint { is_tls, host: host.to_owned(), port }),
             _ => Err(wrong()),
         }
     }
@@ -85,7 +99,18 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority())
+        write!(f, "{}://{}", if self.is_tls { "https" } else { "http" }, self.authority())
+    }
+}
+
+impl RawArbiter {
+    /// Each key that names a file for https, and what must be in it.
+    pub(super) fn tls_files(&self) -> [(&'static str, FileKind, &At<Option<PathBuf>>); 3] {
+        [
+            ("ca_file", FileKind::Certificates, &self.ca_file),
+            ("cert_file", FileKind::Certificates, &self.cert_file),
+            ("key_file", FileKind::Key, &self.key_file),
+        ]
     }
 }
 
@@ -111,7 +136,21 @@ pub(super) fn check(raw: &Raw, faults: &Faults<'_>) {
         let key = if arbiter.user.value.is_some() { &arbiter.user.span } else { &arbiter.password_file.span };
         faults.add(key, "[arbiter] user and password_file belong together: set both or neither");
     }
+    check_tls(arbiter, faults);
     check_ttl(raw, arbiter, faults);
+}
+
+fn check_tls(arbiter: &RawArbiter, faults: &Faults<'_>) {
+    if arbiter.endpoints.sound && !arbiter.endpoints.value.iter().any(|endpoint| endpoint.value.is_tls) {
+        for (name, _, key) in arbiter.tls_files().iter().filter(|(_, _, key)| key.value.is_some()) {
+            faults.add(&key.span, format!("[arbiter] {name} is for https:// endpoints, and here is none"));
+        }
+    }
+    let (certificate, key) = (&arbiter.cert_file, &arbiter.key_file);
+    if certificate.sound && key.sound && certificate.value.is_some() != key.value.is_some() {
+        let given = if certificate.value.is_some() { certificate } else { key };
+        faults.add(&given.span, "[arbiter] cert_file and key_file belong together: set both or neither");
+    }
 }
 
 /// SAFETY B15: between two keep-alives one call may fail, and a node that freezes after that has still let go in time.
@@ -124,7 +163,7 @@ fn check_ttl(raw: &Raw, arbiter: &RawArbiter, faults: &Faults<'_>) {
         faults.add(&arbiter.ttl.span, "ttl must be whole seconds: etcd's leases have no finer unit");
     }
     let fence = fence(raw.firewall.manage.value.then_some(heartbeat.gate.value), heartbeat.lease.value);
-    let example = Arbiter { endpoints: Vec::new(), ttl, user: None, password: None };
+    let example = Arbiter { endpoints: Vec::new(), tls: Tls::default(), ttl, user: None, password: None };
     let needed = example.period() + example.call();
     if needed > example.belief(fence) {
         let what = if raw.firewall.manage.value { "gate" } else { "lease and 1.3s" };
@@ -146,7 +185,8 @@ pub fn fence(gate: Option<Duration>, lease: Duration) -> Duration {
 
 pub(super) fn build(raw: RawArbiter, password: Option<Secret>) -> Arbiter {
     let endpoints = raw.endpoints.value.into_iter().map(|item| item.value).collect();
-    Arbiter { endpoints, ttl: raw.ttl.value, user: raw.user.value, password }
+    let tls = Tls { ca_file: raw.ca_file.value, identity: raw.cert_file.value.zip(raw.key_file.value) };
+    Arbiter { endpoints, tls, ttl: raw.ttl.value, user: raw.user.value, password }
 }
 
 #[cfg(test)]
@@ -166,9 +206,12 @@ mod tests {
         check("http://etcd-1.example.net/", Ok(("etcd-1.example.net", 2379)));
         check("http://[2001:db8::1]:80", Ok(("2001:db8::1", 80)));
         check("http://[2001:db8::1]", Ok(("2001:db8::1", 2379)));
-        check("https://192.0.2.21:2379", Err("has no TLS"));
+        check("https://192.0.2.21", Ok(("192.0.2.21", 2379)));
         for wrong in [
             "192.0.2.21:2379",
+            "ftp://192.0.2.21",
+            "httpS://192.0.2.21",
+            "https://-verify:1",
             "http://",
             "http://:2379",
             "http://a b:1",
@@ -181,12 +224,14 @@ mod tests {
         ] {
             check(wrong, Err("is not an endpoint"));
         }
-        assert_eq!(Endpoint::parse("http://[::1]:1").unwrap().to_string(), "http://[::1]:1");
+        for text in ["http://[::1]:1", "https://etcd-1:2379"] {
+            assert_eq!(Endpoint::parse(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]
     fn belief_ends_before_the_lease_by_what_a_frozen_node_still_lets_through() {
-        let arbiter = Arbiter { endpoints: Vec::new(), ttl: Duration::from_secs(5), user: None, password: None };
+        let arbiter = Arbiter { endpoints: Vec::new(), tls: Tls::default(), ttl: Duration::from_secs(5), user: None, password: None };
         assert_eq!(arbiter.belief(Duration::from_millis(1500)), Duration::from_millis(4950 - 1515 - 25));
         assert_eq!(arbiter.belief(Duration::from_secs(60)), Duration::ZERO);
     }

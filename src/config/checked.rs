@@ -2,19 +2,21 @@
 //! into `Config`, or says everything that is wrong.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
 use super::diagnostic::Faults;
 use super::raw::Raw;
 use super::reader::At;
+use super::secrets::FileKind;
 use super::{Config, Firewall, Heartbeat, Mysql, Node, Replication, Secret, arbiter, raw, timing, vip};
 use crate::error::Result;
 
 impl Config {
-    /// `read_password` is asked for each password file; its refusals are reported like every other fault, at the key that names the file.
-    pub fn parse(path: &Path, text: &str, mut read_password: impl FnMut(&Path) -> Result<Secret>) -> Result<Config> {
+    /// `read` is asked for each file that the configuration names; its refusals are reported like every other fault, at the key that names
+    /// the file.
+    pub fn parse(path: &Path, text: &str, mut read: impl FnMut(FileKind, &Path) -> Result<Secret>) -> Result<Config> {
         let faults = Faults::new(path.display().to_string(), text);
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
@@ -30,15 +32,21 @@ impl Config {
         check_fence(&raw, &faults);
         arbiter::check(&raw, &faults);
         timing::check(&raw, &faults);
-        let mut read = |key: &At<std::path::PathBuf>| {
-            let outcome = if key.sound { read_password(&key.value) } else { Ok(Secret::new("")) };
-            outcome.map_err(|error| faults.add(&key.span, error.to_string())).unwrap_or_else(|()| Secret::new(""))
+        let mut read = |kind: FileKind, key: &At<Option<PathBuf>>| {
+            let outcome = read(kind, key.value.as_deref().filter(|_| key.sound)?);
+            outcome.map_err(|error| faults.add(&key.span, error.to_string())).ok()
         };
-        let replication = read(&raw.replication.password_file);
-        let password_file = &raw.mysql.password_file;
-        let mysql = password_file.value.clone().map(|value| read(&At { value, span: password_file.span.clone(), sound: true }));
-        let password_file = raw.arbiter.as_ref().and_then(|arbiter| Some((arbiter.password_file.value.clone()?, &arbiter.password_file)));
-        let arbiter = password_file.map(|(value, key)| read(&At { value, span: key.span.clone(), sound: key.sound }));
+        let needed = &raw.replication.password_file;
+        let needed = At { value: Some(needed.value.clone()), span: needed.span.clone(), sound: needed.sound };
+        let replication = read(FileKind::Password, &needed).unwrap_or_else(|| Secret::new(""));
+        let mysql = read(FileKind::Password, &raw.mysql.password_file);
+        let mut arbiter = None;
+        if let Some(section) = &raw.arbiter {
+            arbiter = read(FileKind::Password, &section.password_file);
+            for (_, kind, key) in section.tls_files() {
+                read(kind, key);
+            }
+        }
         faults.finish()?;
         Ok(build(path, text, raw, Secrets { replication, mysql, arbiter }))
     }

@@ -31,7 +31,7 @@ pub const SECTIONS: [(&str, &[&str]); 8] = [
     ("mysql", &["socket", "port", "user", "password_file", "service", "config_file", "writer", "hang", "kill_hung"]),
     ("replication", &["user", "password_file", "databases", "filter", "durability", "catch_up", "binlog_expire", "binlog_size"]),
     ("firewall", &["manage", "clients", "close"]),
-    ("arbiter", &["endpoints", "ttl", "user", "password_file"]),
+    ("arbiter", &["endpoints", "ttl", "user", "password_file", "ca_file", "cert_file", "key_file"]),
 ];
 
 pub fn keys_of(section: &str) -> &'static [&'static str] {

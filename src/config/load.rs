@@ -8,7 +8,8 @@ use std::path::Path;
 use sha1::{Digest, Sha1};
 
 use super::authkeys::Authkeys;
-use super::{Config, Filter, NodeIndex, secrets};
+use super::secrets::{self, FileKind};
+use super::{Config, Filter, NodeIndex, pem};
 use crate::error::{Error, Result};
 
 const LARGEST: u64 = 256 * 1024;
@@ -17,7 +18,11 @@ impl Config {
     /// Reads the file and its secrets. All faults at once; nothing is kept of a faulty file.
     pub fn load(path: &Path) -> Result<Config> {
         let text = read(path)?;
-        let config = Config::parse(path, &text, secrets::read_password)?;
+        let config = Config::parse(path, &text, |kind, path| match kind {
+            FileKind::Password => secrets::read_password(path),
+            FileKind::Certificates => pem::read_certificates(path),
+            FileKind::Key => pem::read_key(path),
+        })?;
         Authkeys::load(&config.heartbeat.authkeys)?;
         Ok(config)
     }

@@ -7,6 +7,7 @@ mod diagnostic;
 pub mod duration;
 pub mod keys;
 mod load;
+mod pem;
 mod raw;
 mod reader;
 pub mod secrets;
@@ -21,7 +22,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use arbiter::{Arbiter, Endpoint, fence};
+pub use arbiter::{Arbiter, Endpoint, Tls, fence};
 pub use load::{digest, network_of};
 pub use vip::Vip;
 

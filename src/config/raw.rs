@@ -93,6 +93,9 @@ pub struct RawArbiter {
     pub ttl: At<Duration>,
     pub user: At<Option<String>>,
     pub password_file: At<Option<PathBuf>>,
+    pub ca_file: At<Option<PathBuf>>,
+    pub cert_file: At<Option<PathBuf>>,
+    pub key_file: At<Option<PathBuf>>,
 }
 
 /// A node that is cut off needs so long (SAFETY B4): `timing::CLOSING` and `timing::LINK_LATENESS`.
@@ -220,6 +223,9 @@ fn arbiter(section: &Section<'_>) -> RawArbiter {
         ttl: section.duration("ttl", 5 * SECOND, 5 * SECOND..=HOUR),
         user: section.optional_text("user", account),
         password_file: section.optional_path("password_file"),
+        ca_file: section.optional_path("ca_file"),
+        cert_file: section.optional_path("cert_file"),
+        key_file: section.optional_path("key_file"),
     }
 }
 

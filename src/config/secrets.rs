@@ -10,9 +10,24 @@ use crate::error::{Error, Result};
 
 const LARGEST: u64 = 64 * 1024;
 
-/// The whole file.
+/// What a file that the configuration names must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Password,
+    /// One or more, PEM.
+    Certificates,
+    /// Unencrypted, PEM.
+    Key,
+}
+
+/// The whole file, one that `mmha init` makes.
 pub fn read(path: &Path) -> Result<Secret> {
-    let mut file = open(path)?;
+    read_else(path, "`mmha init` makes it, and both nodes need the same one")
+}
+
+/// The whole file; `remedy` for one that is not there.
+pub fn read_else(path: &Path, remedy: &str) -> Result<Secret> {
+    let mut file = open(path, remedy)?;
     let mut text = String::new();
     let outcome = Read::by_ref(&mut file).take(LARGEST).read_to_string(&mut text);
     outcome.map_err(|error| Error::config(format!("cannot read \"{}\": {error}", path.display())))?;
@@ -38,7 +53,7 @@ pub fn read_password(path: &Path) -> Result<Secret> {
     Ok(Secret::new(password))
 }
 
-fn open(path: &Path) -> Result<File> {
+fn open(path: &Path, remedy: &str) -> Result<File> {
     let shown = path.display();
     // O_NONBLOCK: a pipe of that name must not hold us up.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
@@ -46,7 +61,7 @@ fn open(path: &Path) -> Result<File> {
         if error.kind() == std::io::ErrorKind::PermissionDenied {
             return Error::config(format!("cannot open \"{shown}\": {error}; run this as root"));
         }
-        Error::config(format!("cannot open \"{shown}\": {error}; `mmha init` makes it, and both nodes need the same one"))
+        Error::config(format!("cannot open \"{shown}\": {error}; {remedy}"))
     })?;
     let facts = file.metadata().map_err(|error| Error::config(format!("cannot look at \"{shown}\": {error}")))?;
     if !facts.is_file() {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::secrets::FileKind;
 use super::{Config, Durability, Filter, NodeIndex, Secret, Writer};
 use crate::error::Error;
 
@@ -21,7 +22,7 @@ ping = ["192.0.2.1"]
 "#;
 
 fn parse(text: &str) -> Result<Config, Error> {
-    Config::parse(Path::new("mmha.toml"), text, |_| Ok(Secret::new("s3cret")))
+    Config::parse(Path::new("mmha.toml"), text, |_, _| Ok(Secret::new("s3cret")))
 }
 
 #[test]
@@ -78,6 +79,12 @@ fn everything_set() {
     check("[arbiter]\nendpoints = [\"http://192.0.2.21\"]\nttl = \"10s\"\nuser = \"mmha\"\npassword_file = \"/etc/mmha/x\"\n", |c| {
         c.arbiter.as_ref().is_some_and(|a| a.password.as_ref().is_some_and(|p| p.reveal() == "s3cret"))
     });
+    check("[arbiter]\nendpoints = [\"https://a\", \"http://b\"]\n", |c| {
+        c.arbiter.as_ref().is_some_and(|a| (a.endpoints[0].is_tls, a.endpoints[1].is_tls, &a.tls.ca_file) == (true, false, &None))
+    });
+    check("[arbiter]\nendpoints = [\"https://a\"]\nca_file = \"/ca\"\ncert_file = \"/c\"\nkey_file = \"/k\"\n", |c| {
+        c.arbiter.as_ref().is_some_and(|a| a.tls.ca_file == Some("/ca".into()) && a.tls.identity == Some(("/c".into(), "/k".into())))
+    });
     let second = BASE.replace("/24\"", "/24\"\npreferred = \"DB-02.example.net\"\ninterface = \"eth0\"");
     assert_eq!(parse(&second).unwrap().vip.preferred, NodeIndex(1));
     assert!(parse(&BASE.replace("[\"192.0.2.1\"]", "[]")).unwrap().warnings()[0].contains("two writers"));
@@ -119,11 +126,12 @@ fn refused() {
     check("", "[replication]\nuser = \"root\"\n", &["must be an account of its own"]);
     check("", "[firewall]\nclients = [\"192.0.2.10/24\"]\n", &["has host bits set; the network is \"192.0.2.0/24\""]);
     check("", "[arbiter]\n", &["13:2: [arbiter] needs endpoints", "leave the section out"]);
-    check(
-        "",
-        "[arbiter]\nendpoints = [\"https://192.0.2.21:2379\"]\n",
-        &["14:14: endpoints: \"https://192.0.2.21:2379\": this program has no TLS"],
-    );
+    check("", "[arbiter]\nendpoints = [\"192.0.2.21:2379\"]\n", &["14:14: endpoints: \"192.0.2.21:2379\" is not an endpoint"]);
+    check("", "[arbiter]\nendpoints = [\"http://a\"]\nca_file = \"/ca\"\n", &["15:11: [arbiter] ca_file is for https:// endpoints"]);
+    let both = &["15:13: [arbiter] cert_file is for https", "16:12: [arbiter] key_file is for https"];
+    check("", "[arbiter]\nendpoints = [\"http://a\"]\ncert_file = \"/c\"\nkey_file = \"/k\"\n", both);
+    check("", "[arbiter]\nendpoints = [\"https://a\"]\nkey_file = \"/k\"\n", &["15:12: [arbiter] cert_file and key_file belong together"]);
+    check("", "[arbiter]\nendpoints = [\"https://a\"]\nca_file = \"ca.pem\"\n", &["15:11: ca_file must be an absolute path"]);
     check("", "[arbiter]\nendpoints = [\"http://192.0.2.241\"]\n", &["14:14: endpoints: \"http://192.0.2.241:2379\" is on node \"db-01"]);
     check("", "[arbiter]\nendpoints = [\"http://a\"]\nuser = \"mmha\"\n", &["15:8: [arbiter] user and password_file belong together"]);
     check("name = \"shop\"", "", &["1:2: [cluster] needs name"]);
@@ -234,11 +242,21 @@ fn all_faults_at_once() {
 }
 
 #[test]
-fn unreadable_password_is_reported_at_its_key() {
+fn unreadable_file_is_reported_at_its_key() {
     let text = format!("{BASE}[replication]\npassword_file = \"/nowhere\"\n");
-    let refuse = |path: &Path| if path == Path::new("/nowhere") { Err(Error::config("cannot open it")) } else { Ok(Secret::new("x")) };
+    let refuse =
+        |_: FileKind, path: &Path| if path == Path::new("/nowhere") { Err(Error::config("cannot open it")) } else { Ok(Secret::new("x")) };
     let said = Config::parse(Path::new("mmha.toml"), &text, refuse).unwrap_err().to_string();
     assert!(said.starts_with("mmha.toml:14:17: cannot open it"), "{said}");
+    for (key, kind) in [("ca_file", FileKind::Certificates), ("cert_file", FileKind::Certificates), ("key_file", FileKind::Key)] {
+        let other = if key == "key_file" { "cert_file" } else { "key_file" };
+        let text = format!("{BASE}[arbiter]\nendpoints = [\"https://a\"]\n{other} = \"/there\"\n{key} = \"/nowhere\"\n");
+        let refuse = |is: FileKind, path: &Path| {
+            if path == Path::new("/nowhere") { Err(Error::config(format!("no {is:?}"))) } else { Ok(Secret::new("x")) }
+        };
+        let said = Config::parse(Path::new("mmha.toml"), &text, refuse).unwrap_err().to_string();
+        assert!(said.contains(&format!("mmha.toml:16:{}: no {kind:?}", key.len() + 4)), "{key}: {said}");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! One HTTP POST and its whole answer, for JSON services on the local network. Spoken as HTTP/1.0, so that an answer has no chunks and ends
-//! where the connection does; nothing is kept, followed or looked up.
+//! where the connection does; nothing is kept, followed or looked up. For https the bytes go through `tls`.
 //!
 //! Written here because the crates cost more than they bring: ureq 3 without any feature adds 480 kB to a program that has 160 kB left,
 //! and asks the C library for addresses; TLS adds 1.8 MB (rustls with graviola, the one maintained provider that needs no C compiler).
@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::clock;
+use super::tls::{self, Tls, Whole};
 
 /// No answer that anybody here waits for is longer, head included.
 const LONGEST: usize = 64 * 1024;
@@ -25,31 +26,39 @@ pub struct Request<'a> {
     pub path: &'a str,
     pub authorization: Option<&'a str>,
     pub body: &'a [u8],
+    /// `None`: http.
+    pub tls: Option<Tls<'a>>,
 }
 
 /// Sends the request and reads the answer to its end, within `limit` altogether, however slowly the other side drips.
 pub fn post(address: SocketAddr, request: &Request<'_>, limit: Duration) -> io::Result<Answer> {
+    let question = [head(request)?.as_bytes(), request.body].concat();
+    let answer = match &request.tls {
+        Some(tls) => tls::exchange(address, tls, &question, limit)?,
+        None => exchange(address, &question, limit)?,
+    };
+    parse(&answer)
+}
+
+fn exchange(address: SocketAddr, question: &[u8], limit: Duration) -> io::Result<Whole> {
     let until = clock::now() + limit;
-    let head = head(request)?;
     let mut stream = TcpStream::connect_timeout(&address, left(until)?)?;
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(left(until)?))?;
-    stream.write_all(&[head.as_bytes(), request.body].concat())?;
+    stream.write_all(question)?;
     let mut bytes = Vec::new();
     let mut part = [0; 4096];
-    loop {
+    while bytes.len() <= LONGEST {
         stream.set_read_timeout(Some(left(until)?))?;
         match stream.read(&mut part) {
-            Ok(0) => return parse(&bytes),
+            Ok(0) => break,
             Ok(count) => bytes.extend_from_slice(&part[..count]),
             Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
             Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
             Err(fault) => return Err(fault),
         }
-        if bytes.len() > LONGEST {
-            return Err(wrong("its answer is longer than 64 KiB"));
-        }
     }
+    Ok(Whole { bytes, is_closed: true })
 }
 
 fn left(until: Duration) -> io::Result<Duration> {
@@ -72,20 +81,31 @@ fn head(request: &Request<'_>) -> io::Result<String> {
     ))
 }
 
-fn parse(bytes: &[u8]) -> io::Result<Answer> {
+/// An answer without a length is whole only when the other side has closed the connection, and did not just vanish.
+fn parse(Whole { bytes, is_closed }: &Whole) -> io::Result<Answer> {
+    if bytes.len() > LONGEST {
+        return Err(wrong("its answer is longer than 64 KiB"));
+    }
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(|| wrong("its answer is no HTTP, or is cut off"))?;
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| wrong("its answer is no HTTP"))?;
     let body = &bytes[end + 4..];
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(status).ok_or_else(|| wrong("its answer is no HTTP"))?;
+    let mut is_whole = *is_closed;
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
-        if is("content-length") && value.trim().parse() != Ok(body.len()) {
-            return Err(wrong("its answer is cut off"));
+        if is("content-length") {
+            if value.trim().parse() != Ok(body.len()) {
+                return Err(wrong("its answer is cut off"));
+            }
+            is_whole = true;
         }
         if is("transfer-encoding") {
             return Err(wrong("it answers HTTP/1.0 in chunks"));
         }
+    }
+    if !is_whole {
+        return Err(wrong("its answer is cut off"));
     }
     Ok(Answer { status, body: body.to_vec() })
 }
@@ -110,7 +130,10 @@ mod tests {
     #[test]
     fn answers_whole_and_broken() {
         fn check(text: &str, expect: Option<(u16, &str)>) {
-            let found = parse(text.as_bytes()).ok();
+            check_end(text, true, expect);
+        }
+        fn check_end(text: &str, is_closed: bool, expect: Option<(u16, &str)>) {
+            let found = parse(&Whole { bytes: text.into(), is_closed }).ok();
             assert_eq!(
                 found.as_ref().map(|answer| (answer.status, answer.body.as_slice())),
                 expect.map(|(s, b)| (s, b.as_bytes())),
@@ -123,6 +146,9 @@ mod tests {
         check("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n{}", None);
         check("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n{}", None);
         check("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}", None);
+        check_end("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}", false, Some((200, "{}")));
+        check_end("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n{}", false, None);
+        check_end("HTTP/1.0 200 OK\r\n\r\n{}", false, None);
         for broken in [
             "",
             "\r\n\r\n",
@@ -135,7 +161,7 @@ mod tests {
         ] {
             check(broken, None);
         }
-        assert!(parse(b"HTTP/1.0 200 \xff\r\n\r\n").is_err());
+        assert!(parse(&Whole { bytes: b"HTTP/1.0 200 \xff\r\n\r\n".to_vec(), is_closed: true }).is_err());
     }
 
     /// A server that reads the request and then says `parts`, a while apart, and hangs up.
@@ -157,7 +183,7 @@ mod tests {
         (address, thread)
     }
 
-    const REQUEST: Request<'_> = Request { host: "etcd", path: "/v3/x", authorization: Some("t"), body: b"{}" };
+    const REQUEST: Request<'_> = Request { host: "etcd", path: "/v3/x", authorization: Some("t"), body: b"{}", tls: None };
 
     #[test]
     fn asks_and_reads_to_the_end() {

@@ -17,5 +17,6 @@ pub mod signal;
 pub mod slot;
 pub mod sysctl;
 pub mod timer;
+pub mod tls;
 pub mod udp;
 pub mod watchdog;

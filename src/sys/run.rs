@@ -42,22 +42,23 @@ impl Output {
 /// Run `program` to its end, at most for `limit`. An error only when it cannot be started or does not end in time (then it and its
 /// process group are killed and reaped); whatever exit code it has is for the caller to judge.
 pub fn run(program: &str, args: &[&str], stdin: Option<&str>, limit: Duration) -> Result<Output> {
-    let until = clock::now() + limit;
-    let mut child = spawn(program, args, stdin.is_some()).map_err(|fault| match fault.kind() {
+    run_or_kind(program, args, stdin.map(str::as_bytes), limit).map_err(|fault| match fault.kind() {
         io::ErrorKind::NotFound => Error::failed(format!("cannot start \"{program}\": it is not installed (looked in {PATH})")),
-        _ => Error::failed(format!("cannot start \"{program}\": {fault}")),
-    })?;
-    match converse(&mut child, stdin.unwrap_or_default().as_bytes(), until) {
-        Ok(Some(output)) => Ok(output),
-        Ok(None) => {
-            kill(child);
-            Err(Error::failed(format!("\"{program}\" did not end within {limit:?} and was killed")))
-        }
-        Err(fault) => {
-            kill(child);
-            Err(Error::failed(format!("lost touch with \"{program}\", which was killed: {fault}")))
-        }
+        io::ErrorKind::TimedOut => Error::failed(format!("\"{program}\" did not end within {limit:?} and was killed")),
+        _ => Error::failed(format!("cannot run \"{program}\": {fault}")),
+    })
+}
+
+/// The same for callers that have words of their own: `NotFound` is a program that is not installed, `TimedOut` one that was killed at
+/// the limit.
+pub fn run_or_kind(program: &str, args: &[&str], stdin: Option<&[u8]>, limit: Duration) -> io::Result<Output> {
+    let until = clock::now() + limit;
+    let mut child = spawn(program, args, stdin.is_some())?;
+    let outcome = converse(&mut child, stdin.unwrap_or_default(), until);
+    if !matches!(outcome, Ok(Some(_))) {
+        kill(child);
     }
+    outcome?.ok_or_else(|| io::ErrorKind::TimedOut.into())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one starter of children")]

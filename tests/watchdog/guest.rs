@@ -56,7 +56,7 @@ fn main() {
 }
 
 fn config() -> Config {
-    Config::parse(Path::new("guest.toml"), FILE, |_| Ok(Secret::new("x"))).expect("the configuration of the guest")
+    Config::parse(Path::new("guest.toml"), FILE, |_, _| Ok(Secret::new("x"))).expect("the configuration of the guest")
 }
 
 fn guard() -> Guard {

@@ -1,6 +1,7 @@
 //! What is asked of etcd's JSON gateway (v3, etcd 3.4 and later) and what is understood of its answers. Believes nothing that is not there: an
 //! answer that is garbage, cut off or of another shape is an error and costs nothing else.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use crate::config::{Arbiter, Endpoint, Secret};
+use crate::config::{Arbiter, Endpoint, Secret, Tls};
 use crate::core::event::Ms;
 use crate::sys::http::{self, Answer, Request};
+use crate::sys::tls::{Refusal, Tls as Trust};
 use crate::sys::{clock, resolve};
 
 /// The key, as others have it now.
@@ -33,16 +35,20 @@ pub struct Granted {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// No endpoint could answer.
-    Unreachable(String),
+    /// No endpoint could answer; and what to do, where that is known.
+    Unreachable { text: String, remedy: Option<&'static str> },
     /// etcd says no (gRPC code and its words).
     Refused { code: u64, text: String },
 }
 
 impl Fault {
+    pub fn unreachable(text: impl Into<String>) -> Fault {
+        Fault::Unreachable { text: text.into(), remedy: None }
+    }
+
     pub fn text(&self) -> String {
         match self {
-            Fault::Unreachable(text) => text.clone(),
+            Fault::Unreachable { text, .. } => text.clone(),
             Fault::Refused { text, .. } => format!("etcd refuses: {text}"),
         }
     }
@@ -58,6 +64,7 @@ const INVALID: u64 = 3;
 
 pub struct Etcd {
     endpoints: Vec<Endpoint>,
+    tls: Tls,
     login: Option<(String, Secret)>,
     token: Option<String>,
     /// The endpoint that answered last is asked first.
@@ -71,6 +78,7 @@ impl Etcd {
     pub fn new(arbiter: &Arbiter) -> Etcd {
         Etcd {
             endpoints: arbiter.endpoints.clone(),
+            tls: arbiter.tls.clone(),
             login: arbiter.user.clone().zip(arbiter.password.clone()),
             token: None,
             first: 0,
@@ -163,7 +171,7 @@ impl Etcd {
     /// Each endpoint once, beginning with the one that answered last; the answer, and when it was asked for.
     fn ask_all(&mut self, path: &str, body: &Value, token: Option<&str>) -> Outcome<(Value, Ms)> {
         let body = body.to_string();
-        let mut faults = Vec::new();
+        let (mut faults, mut remedy) = (Vec::new(), None);
         for offset in 0..self.endpoints.len() {
             let at = (self.first + offset) % self.endpoints.len();
             let sent_ms = clock::now_ms();
@@ -172,17 +180,19 @@ impl Etcd {
                     self.first = at;
                     return Ok((value, sent_ms));
                 }
-                Err(Fault::Unreachable(text)) => {
+                Err(Fault::Unreachable { text, remedy: known }) => {
                     self.addresses[at] = None;
+                    remedy = remedy.or(known);
                     faults.push(format!("{}: {text}", self.endpoints[at]));
                 }
                 Err(refused) => return Err(refused),
             }
         }
-        Err(Fault::Unreachable(match faults.as_slice() {
+        let text = match faults.as_slice() {
             [only] => only.clone(),
             all => format!("no endpoint of the arbiter gives an answer ({})", all.join("; ")),
-        }))
+        };
+        Err(Fault::Unreachable { text, remedy })
     }
 
     fn ask_one(&mut self, at: usize, path: &str, body: &str, token: Option<&str>) -> Outcome<Value> {
@@ -190,32 +200,45 @@ impl Etcd {
         let address = match self.addresses[at] {
             Some(address) => address,
             None => {
-                let found = resolve::resolve(&endpoint.host, self.call).map_err(|fault| Fault::Unreachable(fault.to_string()))?;
+                let found = resolve::resolve(&endpoint.host, self.call).map_err(|fault| Fault::unreachable(fault.to_string()))?;
                 *found.first().ok_or_else(|| strange("no address"))?
             }
         };
         self.addresses[at] = Some(address);
-        let request = Request { host: &endpoint.authority(), path, authorization: token, body: body.as_bytes() };
+        let tls = endpoint.is_tls.then(|| Trust {
+            host: &endpoint.host,
+            ca_file: self.tls.ca_file.as_deref(),
+            identity: self.tls.identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path())),
+        });
+        let request = Request { host: &endpoint.authority(), path, authorization: token, body: body.as_bytes(), tls };
         let answer = http::post(SocketAddr::new(address, endpoint.port), &request, self.call);
-        judge(&answer.map_err(|fault| Fault::Unreachable(explain(&fault)))?)
+        judge(&answer.map_err(|fault| explain(&fault, endpoint.is_tls))?)
     }
 }
 
-fn explain(fault: &std::io::Error) -> String {
-    match fault.kind() {
-        std::io::ErrorKind::TimedOut => "no answer in time".to_owned(),
-        std::io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+const PERHAPS_TLS: &str = "is that etcd's port for clients, and does it speak TLS? then write https:// in endpoints";
+
+fn explain(fault: &io::Error, is_tls: bool) -> Fault {
+    let remedy = match fault.kind() {
+        // An etcd with TLS hangs up on plain HTTP without a word (3.4 does).
+        io::ErrorKind::InvalidData | io::ErrorKind::ConnectionReset if !is_tls => Some(PERHAPS_TLS),
+        _ => fault.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()).map(Refusal::remedy),
+    };
+    let text = match fault.kind() {
+        io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+        io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
         _ => fault.to_string(),
-    }
+    };
+    Fault::Unreachable { text, remedy }
 }
 
 fn strange(what: &str) -> Fault {
-    Fault::Unreachable(format!("it answers, but not as etcd does: {what}"))
+    Fault::unreachable(format!("it answers, but not as etcd does: {what}"))
 }
 
 /// 200 with JSON is an answer, 4xx with etcd's JSON a refusal; 5xx, or anything else, is a member that cannot answer now.
 fn judge(answer: &Answer) -> Outcome<Value> {
-    let value: Value = serde_json::from_slice(&answer.body).map_err(|_| strange(&format!("HTTP status {} without JSON", answer.status)))?;
+    let value: Value = serde_json::from_slice(&answer.body).map_err(|_| no_json(answer))?;
     // A stream's error comes with status 200.
     let error = value.get("error").filter(|error| !error.is_null());
     if answer.status == 200 && error.is_none() && value.is_object() {
@@ -226,9 +249,17 @@ fn judge(answer: &Answer) -> Outcome<Value> {
     let text = printable(said);
     match (answer.status, number(inner.get("code"))) {
         (400..500, Some(code)) => Err(Fault::Refused { code: u64::try_from(code).unwrap_or(0), text }),
-        (200, _) => Err(Fault::Unreachable(text)),
-        (status, _) => Err(Fault::Unreachable(format!("HTTP status {status}: {text}"))),
+        (200, _) => Err(Fault::unreachable(text)),
+        (status, _) => Err(Fault::unreachable(format!("HTTP status {status}: {text}"))),
     }
+}
+
+fn no_json(answer: &Answer) -> Fault {
+    // The words of Go's HTTP server, in which etcd is written.
+    if String::from_utf8_lossy(&answer.body).contains("HTTP request to an HTTPS server") {
+        return Fault::Unreachable { text: "it speaks TLS only".to_owned(), remedy: Some("write https:// in endpoints") };
+    }
+    strange(&format!("HTTP status {} without JSON", answer.status))
 }
 
 /// 64-bit numbers come as texts; zero is left out.

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::config::Endpoint;
+use crate::config::{Endpoint, Tls};
 
 /// value: "db-01 3", of lease 23.
 const KEY_23: &str = r#"{"header":{"raft_term":"7"},"kvs":[{"value":"ZGItMDEgMw==","lease":"23"}]}"#;
@@ -37,8 +37,8 @@ fn script(lease: Option<&str>, steps: &'static [(&'static str, &'static str)]) -
     if let Some(lease) = lease {
         std::fs::write(&memory, lease).expect("memory");
     }
-    let endpoints = vec![Endpoint { host: "127.0.0.1".to_owned(), port }];
-    let arbiter = Arbiter { endpoints, ttl: Duration::from_secs(5), user: None, password: None };
+    let endpoints = vec![Endpoint { is_tls: false, host: "127.0.0.1".to_owned(), port }];
+    let arbiter = Arbiter { endpoints, tls: Tls::default(), ttl: Duration::from_secs(5), user: None, password: None };
     let fence = Duration::from_millis(1500);
     Script { keeper: Keeper::new(Setting { arbiter, cluster: "shop".into(), name: "db-01".into(), fence, memory }), thread }
 }

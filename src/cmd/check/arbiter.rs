@@ -1,12 +1,24 @@
-//! The arbiter: each of its members, and whether a majority of them answers together.
+//! The arbiter: each of its members, and whether a majority of them answers together. With https first what that needs on this node.
+
+use std::path::Path;
+use std::time::Duration;
 
 use super::Findings;
 use crate::act::arbiter::etcd::{Etcd, Fault};
 use crate::act::arbiter::key;
 use crate::config::{Arbiter, Config};
+use crate::sys::run::run;
+use crate::sys::tls::Refusal;
+
+const OPENSSL_LIMIT: Duration = Duration::from_secs(5);
+/// Long enough to renew a certificate without haste.
+const WARNED_BEFORE_DAYS: u32 = 14;
 
 pub fn check(config: &Config, findings: &mut Findings) {
     let Some(arbiter) = &config.arbiter else { return };
+    if arbiter.endpoints.iter().any(|endpoint| endpoint.is_tls) && !check_openssl(arbiter, findings) {
+        return;
+    }
     let mut answering = 0;
     for endpoint in &arbiter.endpoints {
         match Etcd::only(arbiter, endpoint).member() {
@@ -19,10 +31,10 @@ pub fn check(config: &Config, findings: &mut Findings) {
                 findings.fail("arbiter", format!("{endpoint} is etcd {version} and knows no leader"), remedy);
             }
             Err(fault @ Fault::Refused { .. }) => refused(&format!("{endpoint}: {}", fault.text()), findings),
-            Err(fault) => {
-                let remedy =
+            Err(Fault::Unreachable { text, remedy }) => {
+                let usual =
                     "is etcd running there, does it listen on this address for clients, and do firewalls on the way let it through?";
-                findings.fail("arbiter", fault.text(), remedy);
+                findings.fail("arbiter", text, remedy.unwrap_or(usual));
             }
         }
     }
@@ -32,6 +44,41 @@ pub fn check(config: &Config, findings: &mut Findings) {
     if arbiter.endpoints.len() < 3 {
         let remedy = "name all members in [arbiter] endpoints; three on three machines, none of them a node, survive the loss of one";
         findings.warn("arbiter", format!("fewer than three members are named ({})", arbiter.endpoints.len()), remedy);
+    }
+}
+
+/// False: without openssl every member with https would only say so again.
+fn check_openssl(arbiter: &Arbiter, findings: &mut Findings) -> bool {
+    let why = match run("openssl", &["version"], None, OPENSSL_LIMIT) {
+        Ok(output) if output.ok() => {
+            let version = output.stdout.split(" (").next().unwrap_or_default().trim();
+            findings.ok("arbiter", format!("https goes through {version}"));
+            None
+        }
+        Ok(output) => Some(format!("`openssl version` fails: {}", output.stderr.lines().next().unwrap_or_default())),
+        Err(fault) => Some(fault.to_string()),
+    };
+    if let Some(why) = why {
+        findings.fail("arbiter", format!("https goes through openssl, which does not run: {why}"), Refusal::NotInstalled.remedy());
+        return false;
+    }
+    check_end("ca_file", arbiter.tls.ca_file.as_deref(), findings);
+    check_end("cert_file", arbiter.tls.identity.as_ref().map(|(certificate, _)| certificate.as_path()), findings);
+    true
+}
+
+/// The first certificate of the file; what the members have is theirs to watch.
+fn check_end(key: &str, file: Option<&Path>, findings: &mut Findings) {
+    let Some(file) = file.and_then(Path::to_str) else { return };
+    let seconds = (WARNED_BEFORE_DAYS * 24 * 3600).to_string();
+    let outcome = run("openssl", &["x509", "-noout", "-checkend", &seconds, "-in", file], None, OPENSSL_LIMIT);
+    if outcome.is_ok_and(|output| output.code == Some(1)) {
+        let why = format!("the certificate in {key} \"{file}\" ends within {WARNED_BEFORE_DAYS} days, or cannot be read");
+        findings.warn(
+            "arbiter",
+            why,
+            format!("openssl x509 -noout -enddate -in {file}; renew it on both nodes, nothing has to be restarted"),
+        );
     }
 }
 
@@ -57,7 +104,7 @@ fn check_majority(config: &Config, arbiter: &Arbiter, findings: &mut Findings) {
             let why = format!("cannot read \"{name}\": {}", fault.text());
             match fault {
                 Fault::Refused { .. } => refused(&why, findings),
-                Fault::Unreachable(_) => {
+                Fault::Unreachable { .. } => {
                     findings.fail("arbiter", why, "start its other members: a majority must be up and reach each other")
                 }
             }

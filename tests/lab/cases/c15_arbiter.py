@@ -1,27 +1,33 @@
 """A pair with an arbiter: a real etcd of three members on the LAN. Never two writers, also where two nodes alone cannot promise it; and what
 losing etcd does and does not do."""
 
+import shutil
 import time
 
 from mmhalab import net
-from mmhalab.etcd import ENDPOINTS, Etcd
+from mmhalab.etcd import Etcd, make_ca
 from mmhalab.measure import Measure
 from mmhalab.sh import ensure, wait_for
 
 ALL = ["etcd-1", "etcd-2", "etcd-3"]
+TLS_FILES = {"ca_file": "ca.pem", "cert_file": "node.pem", "key_file": "node.key"}
 
 
-def _pair(lab):
+def _pair(lab, tls=False):
     """A serving pair with etcd: the one of the case before if it is steady, else a new one."""
-    if lab.arbiter and len(lab.boxes) == 2 and all(box.powered for box in lab.boxes):
+    if lab.arbiter and bool(lab.arbiter.tls) == tls and len(lab.boxes) == 2 and all(box.powered for box in lab.boxes):
         lab.wait_steady(20)
         return lab.boxes
     lab.fresh()
-    lab.arbiter = Etcd(lab.directory)
+    lab.arbiter = Etcd(lab.directory, tls)
     lab.arbiter.start()
     lab.configure()
     first, second = lab.boxes
-    section = f"\n[arbiter]\nendpoints = {str(ENDPOINTS).replace(chr(39), chr(34))}\n"
+    section = f"\n[arbiter]\nendpoints = {str(lab.arbiter.endpoints).replace(chr(39), chr(34))}\n"
+    if tls:
+        section += "".join(f'{key} = "/etc/mmha/{file}"\n' for key, file in TLS_FILES.items())
+        for file in TLS_FILES.values():
+            _give(first, lab.arbiter.tls / file, file)
     first.sh(["sh", "-c", "cat >> /etc/mmha/mmha.toml"], stdin=section)
     lab.copy_config(first, second)
     for result in lab.bootstrap():
@@ -30,6 +36,14 @@ def _pair(lab):
     lab.wait_steady(90)
     lab.make_application()
     return lab.boxes
+
+
+def _give(box, source, name):
+    """A file of /etc/mmha as an operator would put it there: whole or not at all."""
+    target = box.root / "etc/mmha" / name
+    shutil.copyfile(source, f"{target}.new")
+    target.with_name(f"{name}.new").chmod(0o600)
+    target.with_name(f"{name}.new").rename(target)
 
 
 def _cut_layer_2(lab):
@@ -191,3 +205,80 @@ def arbiter_power_loss(lab):
     lab.figure("power loss with an arbiter (ttl 5 s)", outage, 7)
     ensure(outage <= 9, f"outage {outage:.2f} s")
     return f"outage {outage:.2f} s, {figures}"
+
+
+def _cpu_seconds(box):
+    """Of the service with all its children."""
+    return int(box.sh(["systemctl", "show", "-P", "CPUUsageNSec", "mmha"])) / 1e9
+
+
+def arbiter_over_https(lab):
+    """The same with TLS and certificates on both sides: check is content, the questions leave no process behind and cost little; then the
+    holder loses power under load, and the other node serves once the dead one's lease has ended."""
+    first, second = _pair(lab, tls=True)
+    for box in lab.boxes:
+        check = box.mmha("check", timeout=60)
+        ensure(check.rc == 0 and "https goes through OpenSSL" in check.out and "a majority answers; db-01 has the lease" in check.out,
+               f"check at {box.name}:\n{check.out}{check.err}")
+    before, mark = [_cpu_seconds(box) for box in lab.boxes], time.monotonic()
+    wait_for(lambda: time.monotonic() > mark + 20, 30, "twenty seconds")
+    spent = [(_cpu_seconds(box) - old) / (time.monotonic() - mark) * 100 for box, old in zip(lab.boxes, before)]
+    for box in lab.boxes:
+        zombies = box.sh("ps -eo stat=,comm= | grep '^Z' || true")
+        ensure("openssl" not in zombies, f"left behind at {box.name}: {zombies}")
+        ensure(box.status()["arbiter"]["lease"] in ("here", "taken"), f"{box.name}: {box.status()['arbiter']}")
+    with Measure(lab) as load:
+        broken = time.monotonic()
+        first.power_off()
+        load.wait_served_by("db-02", broken, 30)
+        outage, _ = load.outage_since(broken)
+        ensure(second.status()["arbiter"]["lease"] == "here", "the new holder did not get the lease")
+        first.boot()
+        load.wait_holder("db-01", 150)
+        lab.wait_steady()
+        figures = load.finish()
+    figures.ensure_safe()
+    ensure(outage <= 9, f"outage {outage:.2f} s")
+    ensure(max(spent) <= 15, f"{spent[0]:.1f} and {spent[1]:.1f} % of a core at rest")
+    return f"power loss: outage {outage:.2f} s; at rest {spent[0]:.1f} (holder) and {spent[1]:.1f} % of a core; {figures}"
+
+
+def arbiter_https_that_cannot_be_trusted(lab):
+    """Who answers as etcd has no certificate of our CA, openssl is gone, the key can be read by others: `mmha check` says what and what to
+    do, and nobody claims by silence. With the right files again the survivor serves."""
+    first, second = _pair(lab, tls=True)
+    make_ca(lab.arbiter.tls, "strange")
+    for box in lab.boxes:
+        _give(box, lab.arbiter.tls / "strange.pem", "ca.pem")
+    for box in lab.boxes:
+        wait_for(lambda box=box: box.status()["arbiter"]["lease"] == "unreachable", 20, f"{box.name} to refuse that arbiter")
+        check = box.mmha("check", timeout=60)
+        ensure(check.rc == 4 and check.out.count("signed by nobody this node believes") == 3 and "set ca_file" in check.out,
+               f"check at {box.name}:\n{check.out}")
+    ensure(first.holds_vip() and not second.holds_vip(), "the VIP moved although the nodes see each other")
+    second.sh(["mv", "/usr/bin/openssl", "/usr/bin/openssl.away"])
+    check = second.mmha("check", timeout=60)
+    ensure(check.rc == 4 and "apt-get install openssl" in check.out, f"check without openssl: {check.out}")
+    second.sh(["mv", "/usr/bin/openssl.away", "/usr/bin/openssl"])
+    (second.root / "etc/mmha/node.key").chmod(0o644)
+    check = second.mmha("check", timeout=60)
+    ensure(check.rc != 0 and "chmod 600 /etc/mmha/node.key" in check.out + check.err, f"check with an open key: {check.out}{check.err}")
+    (second.root / "etc/mmha/node.key").chmod(0o600)
+    with Measure(lab) as load:
+        first.power_off()
+        sentence = _says(second, "Waiting for the arbiter's lease", 20)
+        mark = time.monotonic()
+        wait_for(lambda: time.monotonic() > mark + 8, 10, "eight seconds")
+        ensure(second.state() == "gate" and not second.holds_vip(), f"db-02 is {second.state()} by the word of a stranger")
+        _give(second, lab.arbiter.tls / "ca.pem", "ca.pem")
+        back = time.monotonic()
+        load.wait_served_by("db-02", back, 30)
+        waited = time.monotonic() - back
+        first.boot()
+        _give(first, lab.arbiter.tls / "ca.pem", "ca.pem")
+        load.wait_holder("db-01", 150)
+        lab.wait_steady()
+        figures = load.finish()
+    figures.ensure_safe()
+    ensure("signed by nobody" in sentence, f"db-02 said: {sentence}")
+    return f"served {waited:.1f} s after the right CA was back, {figures}"

@@ -1,5 +1,6 @@
 """An etcd of three members on the lab's switch, each in a network namespace of its own. Debian's program, unpacked by tests/lab/prepare.
 
+With tls=True it listens for clients by https only and lets in only who shows a certificate of its CA; the files are in `tls`.
 Members can be killed and started again with their data; the namespace of one can be cut from a box. Refuses to use the machine's own etcd.
 """
 
@@ -11,14 +12,24 @@ import subprocess
 from . import net, templates
 from .sh import LabError, run, sh, wait_for
 
+NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 MEMBERS = (("etcd-1", "192.0.2.21"), ("etcd-2", "192.0.2.22"), ("etcd-3", "192.0.2.23"))
-ENDPOINTS = [f"http://{address}:2379" for _, address in MEMBERS]
 
 
 class Etcd:
-    def __init__(self, directory):
+    def __init__(self, directory, tls=False):
         self.directory = directory / "etcd"
         self.directory.mkdir()
+        self.tls = self.directory / "tls" if tls else None
+        if tls:
+            self.tls.mkdir()
+            make_ca(self.tls, "ca")
+            # Its JSON gateway shows the member's own certificate to the member: it must be one for clients too.
+            sans = ",".join(f"DNS:{name},IP:{address}" for name, address in MEMBERS)
+            make_certificate(self.tls, "member", "ca", sans)
+            make_certificate(self.tls, "node", "ca", "DNS:mmha")
+        self.scheme = "https" if tls else "http"
+        self.endpoints = [f"{self.scheme}://{address}:2379" for _, address in MEMBERS]
         self.program = templates.cache_dir() / "etcd/usr/bin/etcd"
         self.processes = {}
 
@@ -34,13 +45,18 @@ class Etcd:
     def run_members(self, names):
         """Start these members; those that were killed find their data."""
         cluster = ",".join(f"{name}=http://{address}:2380" for name, address in MEMBERS)
+        tls = []
+        if self.tls:
+            tls = ["--cert-file", self.tls / "member.pem", "--key-file", self.tls / "member.key", "--client-cert-auth", "--trusted-ca-file",
+                   self.tls / "ca.pem"]
         for name, address in MEMBERS:
             if name not in names:
                 continue
+            client = f"{self.scheme}://{address}:2379"
             argv = ["nsenter", f"--net={net.netns(name)}", self.program, "--name", name, "--data-dir", self.directory / name,
-                    "--listen-client-urls", f"http://{address}:2379", "--advertise-client-urls", f"http://{address}:2379",
+                    "--listen-client-urls", client, "--advertise-client-urls", client,
                     "--listen-peer-urls", f"http://{address}:2380", "--initial-advertise-peer-urls", f"http://{address}:2380",
-                    "--initial-cluster", cluster, "--initial-cluster-token", "lab", "--unsafe-no-fsync"]
+                    "--initial-cluster", cluster, "--initial-cluster-token", "lab", "--unsafe-no-fsync", *tls]
             with open(self.directory / f"{name}.log", "ab") as log:
                 self.processes[name] = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -62,8 +78,11 @@ class Etcd:
 
     def ask(self, name, address, path, body):
         """One question to the JSON gateway, from the member's own namespace."""
-        script = ("import sys,urllib.request as u; print(u.urlopen(u.Request(sys.argv[1], sys.argv[2].encode()), timeout=2).read().decode())")
-        return net.in_ns(name, ["/usr/bin/python3", "-c", script, f"http://{address}:2379/v3/{path}", body]).check().out
+        script = ("import sys,ssl,urllib.request as u; url, body, *tls = sys.argv[1:]; "
+                  "c = tls and ssl.create_default_context(cafile=tls[0]) or None; c and c.load_cert_chain(*tls[1:]); "
+                  "print(u.urlopen(u.Request(url, body.encode()), timeout=2, context=c).read().decode())")
+        tls = [str(self.tls / file) for file in ("ca.pem", "node.pem", "node.key")] if self.tls else []
+        return net.in_ns(name, ["/usr/bin/python3", "-c", script, f"{self.scheme}://{address}:2379/v3/{path}", body, *tls]).check().out
 
     def wait_healthy(self, bound=30):
         """A majority answers a read."""
@@ -80,6 +99,25 @@ class Etcd:
             net.unplug(name)
             run(["ip", "netns", "del", name])
         run(["rm", "-rf", self.directory])
+
+
+def openssl(*argv):
+    sh(["openssl", *map(str, argv)])
+
+
+def make_ca(directory, name):
+    """NAME.pem and NAME.key: a CA of its own."""
+    files = ["-keyout", directory / f"{name}.key", "-out", directory / f"{name}.pem"]
+    openssl("req", "-x509", *NEW_KEY, *files, "-days", 30, "-subj", f"/CN={name} of the lab")
+
+
+def make_certificate(directory, name, ca, sans):
+    """NAME.pem and NAME.key, for servers and clients, signed by that CA."""
+    request, extensions = directory / f"{name}.csr", directory / f"{name}.ext"
+    openssl("req", *NEW_KEY, "-keyout", directory / f"{name}.key", "-out", request, "-subj", f"/CN={name}")
+    extensions.write_text(f"subjectAltName={sans}\nextendedKeyUsage=serverAuth,clientAuth\n")
+    signer = ["-CA", directory / f"{ca}.pem", "-CAkey", directory / f"{ca}.key", "-CAcreateserial"]
+    openssl("x509", "-req", "-in", request, *signer, "-days", 30, "-extfile", extensions, "-out", directory / f"{name}.pem")
 
 
 def value(text, key):

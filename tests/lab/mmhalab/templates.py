@@ -18,7 +18,7 @@ from . import sandbox
 from .sh import LabError, run, sh
 
 BASE = (
-    "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,rsyslog,procps,iputils-ping,iputils-arping,less"
+    "systemd,systemd-sysv,dbus,iproute2,iptables,nftables,rsyslog,procps,iputils-ping,iputils-arping,less,openssl"
 )
 RECIPES = {
     "mariadb": {"suite": "bookworm", "server": "mariadb-server", "unit": "mariadb"},

@@ -80,14 +80,19 @@ fn refusals_are_told_from_members_that_cannot_answer() {
     let not_found = r#"{"error":"etcdserver: requested lease not found","message":"etcdserver: requested lease not found","code":5}"#;
     assert_eq!(said(404, not_found), Fault::Refused { code: NOT_FOUND, text: "etcdserver: requested lease not found".to_owned() });
     let busy = said(503, r#"{"error":"etcdserver: no leader","message":"etcdserver: no leader","code":14}"#);
-    assert_eq!(busy, Fault::Unreachable("HTTP status 503: etcdserver: no leader".to_owned()));
+    assert_eq!(busy, Fault::unreachable("HTTP status 503: etcdserver: no leader"));
     let stream = said(200, r#"{"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: no leader"}}"#);
-    assert_eq!(stream, Fault::Unreachable("etcdserver: no leader".to_owned()));
+    assert_eq!(stream, Fault::unreachable("etcdserver: no leader"));
     for (status, garbage) in [(200, ""), (200, "<html>"), (200, "[]"), (200, "7"), (502, "Bad Gateway"), (404, "{}"), (302, "{}")] {
-        assert!(matches!(said(status, garbage), Fault::Unreachable(_)), "{garbage}");
+        assert!(matches!(said(status, garbage), Fault::Unreachable { .. }), "{garbage}");
     }
+    let plain = said(400, "Client sent an HTTP request to an HTTPS server.\n");
+    assert!(matches!(&plain, Fault::Unreachable { remedy: Some(remedy), .. } if remedy.contains("https://")), "{plain:?}");
+    let silent = |is_tls| explain(&std::io::Error::from(std::io::ErrorKind::InvalidData), is_tls);
+    assert!(matches!(silent(false), Fault::Unreachable { remedy: Some(remedy), .. } if remedy.contains("https://")));
+    assert!(matches!(silent(true), Fault::Unreachable { remedy: None, .. }));
     let deep = "[".repeat(60_000);
-    assert!(matches!(said(200, &deep), Fault::Unreachable(_)));
+    assert!(matches!(said(200, &deep), Fault::Unreachable { .. }));
 }
 
 /// Real answers, damaged in every way a stream can be: never a panic, and never a lease out of nothing.
