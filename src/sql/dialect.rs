@@ -75,6 +75,14 @@ impl Dialect {
         }
     }
 
+    pub fn newest_session(self) -> &'static str {
+        if self.is_mariadb() {
+            "SELECT MAX(ID) FROM information_schema.PROCESSLIST"
+        } else {
+            "SELECT MAX(ID) FROM performance_schema.processlist"
+        }
+    }
+
     /// In one row: read_only, server_id, server_key, logged, applied, semi_enabled, events.
     pub fn observation(self) -> &'static str {
         // No aggregate and no table beside the variables: MariaDB 10.11 then answers 0 for @@read_only whatever it is.

@@ -75,8 +75,9 @@ pub fn close_writes(login: &Login, keys: Keys, spare: &Spare, waiters: Waiters, 
             return Err(error);
         }
     };
+    let newest = newest(&mut killer, dialect)?;
     let history = standing_still(&mut killer, keys, deadline)?;
-    tidy_up(killer, dialect, login, spare.clone())?;
+    tidy_up(killer, dialect, login, spare.clone(), newest)?;
     Ok(Closed { history, killed, events_stopped })
 }
 
@@ -124,7 +125,7 @@ fn fence_and_kill(
 
 /// A closed server commits nothing that could wait, so nobody waits for this: MySQL takes up to a second to switch semi-sync off, until its
 /// acknowledgement thread looks up, and sessions take theirs to end. A failure shows in the next observation.
-fn tidy_up(mut killer: Session, dialect: Dialect, login: Login, spare: Spare) -> Result<(), SqlError> {
+fn tidy_up(mut killer: Session, dialect: Dialect, login: Login, spare: Spare, newest: u64) -> Result<(), SqlError> {
     if dialect.family == Family::MariaDb {
         killer.run(dialect.semi_sync_source_off())?;
     }
@@ -132,7 +133,7 @@ fn tidy_up(mut killer: Session, dialect: Dialect, login: Login, spare: Spare) ->
         if dialect.family == Family::MySql {
             killer.run(dialect.semi_sync_source_off())?;
         }
-        kill_all(&mut killer, dialect, &login, &spare, Instant::now() + LEFTOVERS)
+        kill_all(&mut killer, dialect, &login, &spare, newest, Instant::now() + LEFTOVERS)
     };
     Job::start("ending the sessions that are left", rest).map(Job::abandon)
 }
@@ -157,7 +158,8 @@ pub fn fence_remote(login: &Login, keys: Keys, spare: &Spare, limit: Duration) -
 /// Kills every client session, again until none is left or the limit is reached. Returns how many, and who is left.
 pub fn kill_all_clients(session: &mut Session, login: &Login, spare: &Spare, limit: Duration) -> Result<(u32, Option<String>), SqlError> {
     let dialect = Dialect::of(session);
-    let (killed, left) = kill_all(session, dialect, login, spare, Instant::now() + limit)?;
+    let newest = newest(session, dialect)?;
+    let (killed, left) = kill_all(session, dialect, login, spare, newest, Instant::now() + limit)?;
     Ok((u32::try_from(killed.len()).unwrap_or(u32::MAX), left))
 }
 
@@ -182,12 +184,16 @@ fn stop_events(session: &mut Session, dialect: Dialect) -> Result<bool, SqlError
 }
 
 struct Round {
-    /// Everybody who counted.
-    there: BTreeSet<u64>,
     /// Connection ids told to end in this round; one that lingers is told again.
     killed: BTreeSet<u64>,
     /// The longest-running session that is still there.
     left: Option<String>,
+}
+
+/// The connection that was made last: ids only grow. Whoever comes later finds the server read-only, and may look at it.
+fn newest(session: &mut Session, dialect: Dialect) -> Result<u64, SqlError> {
+    let id = session.value(dialect.newest_session())?.and_then(|text| text.parse().ok());
+    id.ok_or_else(|| SqlError::other(format!("server at {} does not say who is connected", session.place())))
 }
 
 fn kill_all(
@@ -195,38 +201,36 @@ fn kill_all(
     dialect: Dialect,
     login: &Login,
     spare: &Spare,
+    newest: u64,
     deadline: Instant,
 ) -> Result<(BTreeSet<u64>, Option<String>), SqlError> {
     let mut killed = BTreeSet::new();
-    let mut round = kill_once(session, dialect, login, spare, None, usize::MAX)?;
-    let there = round.there.clone();
     loop {
+        let mut round = kill_once(session, dialect, login, spare, newest, usize::MAX)?;
         killed.append(&mut round.killed);
         if round.left.is_none() || Instant::now() >= deadline {
             return Ok((killed, round.left));
         }
         std::thread::sleep(STILL_FOR);
-        // Whoever comes later finds the server read-only, and may look at it.
-        round = kill_once(session, dialect, login, spare, Some(&there), usize::MAX)?;
     }
 }
 
 fn kill_some(session: &mut Session, dialect: Dialect, login: &Login, spare: &Spare) -> Result<Round, SqlError> {
-    kill_once(session, dialect, login, spare, None, KILLS_AT_ONCE)
+    kill_once(session, dialect, login, spare, u64::MAX, KILLS_AT_ONCE)
 }
 
-/// `among`: only sessions with these ids count; `None`: all clients. Whoever is busy first, and the longest first.
+/// Of the connections up to `newest`, whoever is busy first, and the longest first.
 fn kill_once(
     session: &mut Session,
     dialect: Dialect,
     login: &Login,
     spare: &Spare,
-    among: Option<&BTreeSet<u64>>,
+    newest: u64,
     at_most: usize,
 ) -> Result<Round, SqlError> {
     let rows = session.rows(dialect.sessions())?;
     let own = own_connections(&login.target);
-    let counts = |row: &Record| among.is_none_or(|ids| id_of(row).is_some_and(|id| ids.contains(&id)));
+    let counts = |row: &Record| id_of(row).is_some_and(|id| id <= newest);
     let mut clients: Vec<&Record> = rows.iter().filter(|row| is_client(row, &own, spare) && counts(row)).collect();
     let lasts = |row: &Record| row.get("TIME").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     clients.sort_by_key(|row| (row.get("COMMAND") == Some("Sleep"), std::cmp::Reverse(lasts(row))));
@@ -241,8 +245,7 @@ fn kill_once(
             Err(error) => return Err(error),
         }
     }
-    let there = clients.iter().filter_map(|row| id_of(row)).collect();
-    Ok(Round { there, killed, left: refused.or_else(|| clients.first().map(|row| describe(row))) })
+    Ok(Round { killed, left: refused.or_else(|| clients.first().map(|row| describe(row))) })
 }
 
 /// Whether a session belongs to a client. Sessions still logging in are left alone: a fenced server lets them write nothing,
