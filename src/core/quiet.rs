@@ -1,6 +1,6 @@
-//! Events that only say again what is believed already, as nearly all do while nothing happens. They move the time of a belief and nothing else,
-//! and no comparison of an age comes out differently (`calm`): the rules and the want are not worked out again. Whoever doubts it takes the
-//! whole step; what this file does without one is exactly what the whole step would do.
+//! Events that only say again what is believed already, as nearly all do while nothing happens. They move the time of a belief and nothing
+//! else, and no comparison of an age comes out differently (`calm`): the rules and the want are not worked out again. What this file does
+//! without a whole step is exactly what the whole step would do (but what a tick more or less does).
 
 use std::sync::Arc;
 
