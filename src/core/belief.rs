@@ -1,6 +1,7 @@
 //! What we believe and how fresh it is. Only bookkeeping: no decision is taken here.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use super::Core;
 use super::beat::Beat;
@@ -15,7 +16,7 @@ use super::want::{ArbiterOrder, Hold};
 
 #[derive(Debug, Clone)]
 pub struct Peer {
-    pub beat: Beat,
+    pub beat: Arc<Beat>,
     pub heard_ms: Ms,
     pub echo_sent_ms: Option<Ms>,
     pub echo_version: u64,

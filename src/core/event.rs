@@ -1,5 +1,7 @@
 //! Everything that may tell the core something. Observers and actuators report; nobody but the core concludes.
 
+use std::sync::Arc;
+
 use super::beat::Beat;
 use super::history::History;
 
@@ -63,7 +65,7 @@ pub enum Event {
 
 #[derive(Debug, Clone)]
 pub struct Heard {
-    pub beat: Beat,
+    pub beat: Arc<Beat>,
     /// A new session of the peer: what was promised by the old one is void.
     pub new_session: bool,
     /// When I sent the newest datagram that the peer has heard (its echo); `None` = no echo of this session.
@@ -130,9 +132,20 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Whether another look found exactly what this one did.
+    pub fn finds_the_same(&self, other: &Sample) -> bool {
+        let Sample { taken_ms: _, read_only, server_key, history, replica, semi_sync_on, semi_sync_active, semi_sync_waiting, truncates } =
+            self;
+        (read_only, semi_sync_on, semi_sync_active) == (&other.read_only, &other.semi_sync_on, &other.semi_sync_active)
+            && (semi_sync_waiting, truncates) == (&other.semi_sync_waiting, &other.truncates)
+            && (history, replica, server_key) == (&other.history, &other.replica, &other.server_key)
+    }
+
     /// What has arrived and waits for the applier.
     pub fn unapplied(&self) -> History {
-        self.replica.as_ref().map(|replica| replica.received.without(&self.server_key).minus(&self.history)).unwrap_or_default()
+        let waits = |replica: &&ReplicaSample| !self.history.contains_without(&replica.received, &self.server_key);
+        let replica = self.replica.as_ref().filter(waits);
+        replica.map(|replica| replica.received.without(&self.server_key).minus(&self.history)).unwrap_or_default()
     }
 }
 

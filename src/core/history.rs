@@ -93,8 +93,13 @@ impl History {
     }
 
     fn contains_where(&self, other: &History, counts: impl Fn(&str) -> bool) -> bool {
-        let has = |(name, list): &Entry| !counts(name) || covers(self.list(name), list);
-        self.is_same(other) || other.entries().iter().all(has)
+        // As a rule both have the same keys.
+        let mine = |at: usize, name: &str| match self.entries().get(at) {
+            Some((key, list)) if key == name => list,
+            _ => self.list(name),
+        };
+        let has = |(at, (name, list)): (usize, &Entry)| !counts(name) || covers(mine(at, name), list);
+        self.is_same(other) || other.entries().iter().enumerate().all(has)
     }
 
     /// Whether both have the same of what the server of `key` wrote.
@@ -232,7 +237,7 @@ impl fmt::Display for History {
 }
 
 fn belongs(name: &str, key: &str) -> bool {
-    name == key || name.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'))
+    name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
 fn parse_interval(text: &str) -> Option<(u64, u64)> {

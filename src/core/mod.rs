@@ -11,6 +11,7 @@ mod candidate;
 pub mod event;
 pub mod fact;
 pub mod history;
+mod quiet;
 pub mod rules;
 mod sentence;
 pub mod state;
@@ -93,6 +94,7 @@ pub struct Core {
     facts: Facts,
     /// So many steps from now must come soon.
     restless: u8,
+    repeated: quiet::Repeated,
     want: Option<Want>,
     decisions: Vec<Decision>,
 }
@@ -122,6 +124,7 @@ impl Core {
             sentence: String::new(),
             facts: Facts::default(),
             restless: 0,
+            repeated: quiet::Repeated::default(),
             want: None,
             decisions: Vec::new(),
         };
@@ -132,6 +135,10 @@ impl Core {
     /// Takes one event at time `now` (never earlier than before) and follows the table until it rests.
     pub fn step(&mut self, event: Event, now: Ms) {
         let now = now.max(self.belief.now);
+        if self.take_quietly(&event, now) {
+            return;
+        }
+        let (novelty, said) = (self.novelty(&event), self.want.as_ref().map(|want| want.say.version));
         let (before, decided) = (self.facts, self.decisions.len());
         // An attempt that failed is news although the rule stays the same.
         let attempted = matches!(event, Event::Fence(_));
@@ -148,7 +155,9 @@ impl Core {
             }
         }
         let more = self.refresh_want();
-        self.settle(more || self.facts != before || self.decisions.len() != decided);
+        let moved = more || self.facts != before || self.decisions.len() != decided;
+        self.settle(moved);
+        self.count_repeated(novelty, moved || self.want.as_ref().map(|want| want.say.version) != said);
     }
 
     /// The configuration was read again: policy may change while running, timing may not (SAFETY A10).
@@ -305,7 +314,7 @@ impl View<'_> {
         rules::RULES.iter().find(stays).map_or_else(|| self.core.sentence.clone(), |rule| self.core.render(rule.sentence))
     }
     pub fn peer(&self) -> Option<&Beat> {
-        self.core.belief.peer.as_ref().map(|peer| &peer.beat)
+        self.core.belief.peer.as_ref().map(|peer| &*peer.beat)
     }
     pub fn peer_heard_ms(&self) -> Option<Ms> {
         self.core.belief.peer.as_ref().map(|peer| self.core.belief.now.saturating_sub(peer.heard_ms))

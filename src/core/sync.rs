@@ -19,7 +19,7 @@ impl Core {
             return;
         };
         let key = &peer.beat.server_key;
-        let have = self.belief.mark.union(&sample.history);
+        let have = sample.history.union(&self.belief.mark);
         let missing = peer.beat.history.as_ref().is_some_and(|theirs| !have.contains_of(theirs, key));
         let got = have.count_of(key);
         if !missing || got > self.belief.got {

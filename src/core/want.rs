@@ -1,5 +1,7 @@
 //! What must hold now. Level-triggered: actuators compare it with what is and act on the difference, so repeating it is safe.
 
+use std::sync::Arc;
+
 use super::beat::Beat;
 use super::event::{Ms, Record};
 use super::history::History;
@@ -78,7 +80,7 @@ pub struct Want {
     pub arbiter: ArbiterOrder,
     /// Neither lease is renewed after this instant, whatever has become of the thread that would say so. `Ms::MAX`: no such limit.
     pub hold_until_ms: Ms,
-    pub say: Beat,
+    pub say: Arc<Beat>,
     /// The process may end.
     pub exit: bool,
 }

@@ -1,5 +1,7 @@
 //! What must hold in each state, as one value rebuilt after every step.
 
+use std::sync::Arc;
+
 use super::Core;
 use super::beat::Beat;
 use super::calm::asks_for_more;
@@ -20,6 +22,7 @@ impl Core {
         let (before, decided_by) = ((self.belief.refused, self.belief.stance_version), self.facts);
         self.note_refusal();
         let say = self.say();
+        let said = self.want.as_ref().map(|want| Arc::clone(&want.say)).filter(|said| **said == say);
         // Only these two can have changed since the rules were asked.
         if before != (self.belief.refused, self.belief.stance_version) {
             self.facts = self.facts();
@@ -45,7 +48,7 @@ impl Core {
             save: self.belief.record_known.then_some(self.belief.want_record),
             extra: if self.state == State::Quarantined { self.raw_extra() } else { History::default() },
             merge: self.belief.merge.clone(),
-            say,
+            say: said.unwrap_or_else(|| Arc::new(say)),
             exit: self.state == State::Stopped,
         };
         let more = self.want.as_ref().is_none_or(|old| asks_for_more(old, &want)) || facts != decided_by;
@@ -237,7 +240,7 @@ impl Core {
 
     /// The version moves when anything but itself changed; my stance counts from the first version that says it.
     fn number_beat(&mut self, beat: &mut Beat) {
-        let last = self.want.as_ref().map(|want| &want.say);
+        let last = self.want.as_ref().map(|want| &*want.say);
         let version = last.map_or(1, |said| said.version);
         beat.version = version;
         if last == Some(beat) {

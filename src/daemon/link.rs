@@ -38,7 +38,7 @@ pub struct Order {
     pub order: u64,
     pub vip: Hold,
     pub gate: Hold,
-    pub say: Beat,
+    pub say: Arc<Beat>,
     /// The core thread was alive so recently that this thread may act on its behalf until then. Zero: nothing may be sent yet.
     pub blessed_until_ms: Ms,
     /// Replaced whole when the operator rotates keys.
@@ -296,7 +296,7 @@ impl Link {
             return;
         }
         let heard = Heard {
-            beat,
+            beat: Arc::new(beat),
             new_session: verdict == Verdict::NewSession,
             echo_sent_ms: proof.echo_sent_us.map(|sent| sent / 1000),
             echo_version: proof.echo_version,

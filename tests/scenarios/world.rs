@@ -1,6 +1,8 @@
 //! A small deterministic world for two cores: kernel leases, a write gate, servers that replicate, a network that can be cut.
 //! One tick is one millisecond. It checks safety at every tick; it models no packet loss and no clock drift.
 
+use std::sync::Arc;
+
 use mmha::core::beat::Beat;
 use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen, StoreSeen};
 use mmha::core::want::{Remote, Want};
@@ -319,7 +321,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, from: usize, beat: Beat, session: u64, echo: Option<(u64, u64, u64)>) {
+    fn deliver(&mut self, from: usize, beat: Arc<Beat>, session: u64, echo: Option<(u64, u64, u64)>) {
         let (now, open) = (self.now, self.udp[from] && !self.mute[from] && self.lan_up());
         let to = &mut self.nodes[1 - from];
         if !open || to.frozen || to.core.is_none() {

@@ -31,7 +31,10 @@ impl World {
             // One that runs is not switched on.
             "power_on" if node.powered => {}
             "power_on" => self.power_on(at),
-            "sleep" => node.asleep = node.powered,
+            "sleep" => {
+                node.asleep = node.powered;
+                self.unbless(at);
+            }
             "pause" if node.powered && !node.paused => {
                 node.paused = true;
                 node.clock.stop(now);
@@ -96,7 +99,10 @@ impl World {
     fn act_on_agent(&mut self, act: &str, at: usize) -> bool {
         let node = &mut self.nodes[at];
         match act {
-            "freeze" => node.frozen = node.agent.is_some(),
+            "freeze" => {
+                node.frozen = node.agent.is_some();
+                self.unbless(at);
+            }
             "thaw" => {
                 node.frozen = false;
                 self.wake(at);

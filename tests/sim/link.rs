@@ -2,6 +2,7 @@
 //! of `src/daemon/link.rs`; who is believed is judged by the real `peer::session`.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use mmha::core::event::{Address, Event, Gate, Heard, LeaseSeen};
 use mmha::core::want::Hold;
@@ -90,7 +91,8 @@ impl World {
         let (limits, bugs) = (&self.set.limits, &self.set.bugs);
         let node = &mut self.nodes[at];
         let Some(agent) = &mut node.agent else { return };
-        if local / 1000 > agent.orders.blessed_until_ms && !bugs.stuck_loop_renews {
+        let blessed_until_ms = if bugs.stuck_loop_renews { u64::MAX } else { agent.blessed_until_ms };
+        if local / 1000 > blessed_until_ms.min(agent.orders.hold_until_ms) {
             return;
         }
         let held = agent.latched.is_none();
@@ -121,7 +123,7 @@ impl World {
         }
         let header = agent.sessions.next(agent.orders.say.version, local);
         (agent.sent_version, agent.answer_now) = (agent.orders.say.version, false);
-        let datagram = Rc::new(Datagram { header, beat: Rc::clone(&agent.orders.say) });
+        let datagram = Rc::new(Datagram { header, beat: Arc::clone(&agent.orders.say) });
         if self.recorded.len() < RECORDED {
             self.recorded.push(Rc::clone(&datagram));
         } else if self.chance.below(64) == 0 {
@@ -213,7 +215,7 @@ impl World {
         let new_session = verdict == Verdict::NewSession;
         agent.answer_now |= new_session;
         let heard = Heard {
-            beat: (*datagram.beat).clone(),
+            beat: Arc::clone(&datagram.beat),
             new_session,
             echo_sent_ms: proof.echo_sent_us.map(|sent| sent / 1000),
             echo_version: proof.echo_version,

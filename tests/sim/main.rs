@@ -24,8 +24,8 @@
 //! - disks that lie, and clients that write on the nodes themselves.
 //!
 //! `MMHA_SEED=7 cargo test --test sim` tells one story again (`MMHA_TRACE=1 … -- --nocapture` with every decision), `MMHA_SEED=1 MMHA_SEEDS=100000`
-//! hunts; with `MMHA_BUG=…` and a part of a planted bug's name, in a world that has it. `MMHA_LITERALS=500` removes each literal of the table
-//! in turn and lists those that 500 seeds do not miss.
+//! hunts (`--profile hunt` for speed); with `MMHA_BUG=…` and a part of a planted bug's name, in a world that has it. `MMHA_LITERALS=500` removes
+//! each literal of the table in turn and lists those that 500 seeds do not miss.
 
 mod acts;
 mod arbiter;

@@ -2,6 +2,7 @@
 //! simulator moves it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use mmha::core::Core;
 use mmha::core::beat::Beat;
@@ -33,6 +34,10 @@ impl Clock {
     /// How long the world takes for a stretch of this clock.
     pub fn stretch(&self, local: Us) -> Us {
         local * 1_000_000 / self.rate + 1
+    }
+    /// When this clock, if nobody stops it, comes to `local`: the same whenever it is asked.
+    pub fn when(&self, local: Us) -> Us {
+        self.world + (local.saturating_sub(self.local) * 1_000_000).div_ceil(self.rate)
     }
     pub fn stop(&mut self, world: Us) {
         (self.local, self.world, self.stopped) = (self.now(world), world, true);
@@ -77,6 +82,8 @@ pub struct Server {
     /// A statement takes up to so long, microseconds.
     pub slow_us: Us,
     pub applying: bool,
+    /// Clients have been writing since it was opened.
+    pub writing: bool,
     shown: Option<([u64; 3], History, History)>,
 }
 
@@ -98,6 +105,7 @@ impl Server {
             lag_us: 0,
             slow_us: 0,
             applying: false,
+            writing: false,
             shown: None,
         }
     }
@@ -107,7 +115,8 @@ impl Server {
         self.up = Health::Dead;
         (self.number, self.asks_until) = (self.number + 1, None);
         self.received = self.applied;
-        (self.read_only, self.semi_sync, self.receiver, self.stalled, self.applying) = (true, false, false, false, false);
+        (self.read_only, self.semi_sync, self.receiver, self.stalled) = (true, false, false, false);
+        (self.applying, self.writing) = (false, false);
     }
 
     pub fn history(&mut self, at: usize) -> History {
@@ -123,7 +132,8 @@ impl Server {
             return (history.clone(), received.clone());
         }
         let show = |theirs: u64| History::parse(&format!("{}:1-{},{}:1-{theirs}", at + 1, self.own, 2 - at)).expect("a history");
-        let (history, received) = (show(self.applied), show(self.received));
+        let history = show(self.applied);
+        let received = if self.applied == self.received { history.clone() } else { show(self.received) };
         self.shown = Some((numbers, history.clone(), received.clone()));
         (history, received)
     }
@@ -153,16 +163,16 @@ impl Server {
 
 pub struct Datagram {
     pub header: Header,
-    pub beat: Rc<Beat>,
+    pub beat: Arc<Beat>,
 }
 
-/// What the link thread was last told, with the main thread's blessing.
+/// What the link thread was last told.
 pub struct Orders {
     pub order: u64,
     pub vip: Hold,
     pub gate: Hold,
-    pub say: Rc<Beat>,
-    pub blessed_until_ms: u64,
+    pub say: Arc<Beat>,
+    pub hold_until_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,6 +202,8 @@ pub struct Agent {
     /// The main thread stands still: what it was told meanwhile.
     pub stuck: bool,
     pub stuck_for_ms: u64,
+    /// Until when the link thread goes on without it; `u64::MAX` while it runs.
+    pub blessed_until_ms: u64,
     pub mailbox: Vec<Event>,
     pub orders: Orders,
     pub role: RoleOrder,
@@ -309,7 +321,7 @@ impl Node {
 
 impl Agent {
     pub fn new(core: Core, sessions: Sessions, local: Us) -> Agent {
-        let orders = Orders { order: 0, vip: Hold::Keep, gate: Hold::Keep, say: Rc::new(core.want().say.clone()), blessed_until_ms: 0 };
+        let orders = Orders { order: 0, vip: Hold::Keep, gate: Hold::Keep, say: Arc::clone(&core.want().say), hold_until_ms: 0 };
         let role = RoleOrder { order: 0, writes: Writes::Keep, ..RoleOrder::of(core.want()) };
         let arbiter = core.want().arbiter;
         Agent {
@@ -317,6 +329,7 @@ impl Agent {
             sessions,
             stuck: false,
             stuck_for_ms: 0,
+            blessed_until_ms: u64::MAX,
             mailbox: Vec::new(),
             orders,
             role,

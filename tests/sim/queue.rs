@@ -1,4 +1,5 @@
-//! What happens next: jobs in the order of their time. Time jumps from one to the next; nothing is polled.
+//! What happens next: jobs in the order of their time. Time jumps from one to the next; nothing is polled. What happens often and of which a
+//! node has one at a time has a lane of its own, as a look at all lanes is cheaper than a heap.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -114,20 +115,75 @@ impl Ord for Due {
     }
 }
 
-#[derive(Default)]
+/// Lanes of one node.
+const LANES: usize = 10;
+/// In the first of them the job that was put there last counts: what it replaces would find that it is not wanted any more.
+const REPLACED: usize = 3;
+const ROLE: usize = 3;
+
+fn lane(job: Job) -> Option<usize> {
+    match job {
+        Job::Tick => Some(0),
+        Job::Turn => Some(1),
+        Job::Look => Some(2),
+        Job::Role => Some(ROLE),
+        Job::Looked { .. } => Some(4),
+        Job::Ping => Some(5),
+        Job::Write { .. } => Some(6),
+        Job::Stream => Some(7),
+        Job::Ack => Some(8),
+        Job::Apply => Some(9),
+        _ => None,
+    }
+}
+
 pub struct Queue {
     heap: BinaryHeap<Due>,
     number: u64,
+    /// When the job in each lane is due; `Us::MAX`: the lane is empty.
+    times: [Us; 2 * LANES],
+    lanes: [Option<Due>; 2 * LANES],
+}
+
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue { heap: BinaryHeap::new(), number: 0, times: [Us::MAX; 2 * LANES], lanes: [None; 2 * LANES] }
+    }
 }
 
 impl Queue {
     pub fn push(&mut self, at: Us, node: usize, life: u32, job: Job) {
         self.number += 1;
-        self.heap.push(Due { at, number: self.number, node, life, job });
+        let due = Due { at, number: self.number, node, life, job };
+        let Some(lane) = lane(job) else { return self.heap.push(due) };
+        let place = node * LANES + lane;
+        match &self.lanes[place] {
+            Some(_) if lane < REPLACED => {}
+            // One turn of the role's thread at a time, as soon as anybody wants it.
+            Some(before) if lane == ROLE && before.life == life && before.at <= at => return,
+            Some(_) if lane == ROLE => {}
+            Some(_) => return self.heap.push(due),
+            None => {}
+        }
+        (self.times[place], self.lanes[place]) = (at, Some(due));
     }
 
     /// The next job, if it is due by then.
     pub fn pop(&mut self, by: Us) -> Option<Due> {
-        if self.heap.peek()?.at > by { None } else { self.heap.pop() }
+        let (mut place, mut at) = (0, Us::MAX);
+        for (lane, time) in self.times.iter().enumerate() {
+            if *time < at {
+                (place, at) = (lane, *time);
+            }
+        }
+        let of_heap = self.heap.peek().map_or(Us::MAX, |due| due.at);
+        if at.min(of_heap) > by {
+            return None;
+        }
+        if of_heap < at {
+            return self.heap.pop();
+        }
+        self.times[place] = Us::MAX;
+        self.lanes[place].take()
     }
 }

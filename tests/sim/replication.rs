@@ -67,9 +67,12 @@ impl World {
         if number != self.nodes[at].server.number {
             return;
         }
-        let wait = self.set.write_us / 2 + self.chance.below(self.set.write_us + 1);
-        self.push_server(at, wait, Job::Write { server: number });
-        let open = self.reachable(at) && !self.nodes[at].server.read_only;
+        if self.nodes[at].server.read_only {
+            self.nodes[at].server.writing = false;
+            return;
+        }
+        self.write_later(at);
+        let open = self.reachable(at);
         let server = &mut self.nodes[at].server;
         if !open || server.own - server.committed >= CLIENTS {
             return;
@@ -80,6 +83,13 @@ impl World {
             self.commit(at, self.nodes[at].server.own);
         }
         self.send_rows(1 - at, self.set.delay_us[0]);
+    }
+
+    /// Clients try again and again while the server is open.
+    fn write_later(&mut self, at: usize) {
+        let wait = self.set.write_us / 2 + self.chance.below(self.set.write_us + 1);
+        let number = self.nodes[at].server.number;
+        self.push_server(at, wait, Job::Write { server: number });
     }
 
     /// Up to here nobody waits any more; clients that can be reached are told.
@@ -293,6 +303,9 @@ impl World {
         if let Some(agent) = &mut self.nodes[at].agent {
             agent.role_opened = agent.role.order;
         }
+        if !std::mem::replace(&mut self.nodes[at].server.writing, true) {
+            self.write_later(at);
+        }
     }
 
     fn stop_receiver(&mut self, at: usize) {
@@ -347,8 +360,6 @@ impl World {
             server.committed = server.own;
         }
         (server.up, server.up_since, server.asks_until, server.number) = (Health::Up, now, None, number + 1);
-        let number = server.number;
-        self.push_server(at, 1_000, Job::Write { server: number });
         self.keep_connecting(1 - at, CONNECT_US);
     }
 

@@ -2,6 +2,7 @@
 //! main thread of each agent, and the loop; `link`, `threads`, `replication` and `check` hold the rest.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, Ms, StoreSeen};
 use mmha::core::want::Remote;
@@ -19,6 +20,8 @@ use crate::setting::Setting;
 /// Beyond this an agent's channel drops what it is told.
 const MAILBOX: usize = 4096;
 const CLUSTER: u64 = 1;
+/// No tick is planned further ahead.
+const LATEST_TICK_MS: Ms = 60_000;
 
 pub struct World {
     pub set: Setting,
@@ -103,10 +106,8 @@ impl World {
         }
     }
 
-    /// The box boots with its server up, and clients begin to write.
+    /// The box boots with its server up.
     pub fn start(&mut self, at: usize) {
-        let number = self.nodes[at].server.number;
-        self.queue.push(self.now + 1_000, at, 0, Job::Write { server: number });
         self.keep_connecting(at, 2_000);
         self.start_agent(at);
     }
@@ -232,6 +233,7 @@ impl World {
         if agent.stuck {
             return;
         }
+        agent.blessed_until_ms = u64::MAX;
         if now >= agent.core.deadline() {
             self.post(at, Event::Tick);
         } else {
@@ -242,10 +244,8 @@ impl World {
     fn schedule_tick(&mut self, at: usize) {
         let local = self.nodes[at].clock.now(self.now);
         let Some(agent) = &mut self.nodes[at].agent else { return };
-        // The main thread wakes up in any case to bless the link thread anew.
-        let bless = local / 1000 + self.set.limits.gate / 4;
-        let wait = (agent.core.deadline().min(bless) * 1000).saturating_sub(local);
-        let when = self.now + self.nodes[at].clock.stretch(wait);
+        let deadline = agent.core.deadline().min(local / 1000 + LATEST_TICK_MS);
+        let when = self.nodes[at].clock.when(deadline * 1000).max(self.now + 1);
         if let Some(agent) = &mut self.nodes[at].agent
             && when < agent.tick_at
         {
@@ -283,7 +283,16 @@ impl World {
     pub fn stick(&mut self, at: usize, time: Us) {
         if let Some(agent) = self.nodes[at].agent.as_mut().filter(|agent| !agent.stuck) {
             (agent.stuck, agent.stuck_for_ms) = (true, time / 1000);
+            self.unbless(at);
             self.after(at, time, Job::Unstick);
+        }
+    }
+
+    /// The main thread stands still from now on. It blesses the link thread for half a gate whenever it wakes up: here just now.
+    pub fn unbless(&mut self, at: usize) {
+        let until_ms = self.local_ms(at) + self.set.limits.gate / 2;
+        if let Some(agent) = &mut self.nodes[at].agent {
+            agent.blessed_until_ms = agent.blessed_until_ms.min(until_ms);
         }
     }
 
@@ -309,15 +318,15 @@ impl World {
 
     /// Hands each part of what is wanted to the thread that sees to it.
     fn publish(&mut self, at: usize) {
-        let now = self.local_ms(at);
         let Some(agent) = &mut self.nodes[at].agent else { return };
+        agent.blessed_until_ms = u64::MAX;
         let want = agent.core.want();
         let mut jobs = [None; 7];
         let hold_until_ms = if self.set.bugs.hold_until_ignored { Ms::MAX } else { want.hold_until_ms };
         let orders = &mut agent.orders;
-        orders.blessed_until_ms = (now + self.set.limits.gate / 2).min(hold_until_ms);
+        orders.hold_until_ms = hold_until_ms;
         if orders.say.version != want.say.version {
-            orders.say = Rc::new(want.say.clone());
+            orders.say = Arc::clone(&want.say);
             jobs[0] = Some(Job::Turn);
         }
         if (orders.order, orders.vip, orders.gate) != (want.order, want.vip, want.gate) {

@@ -141,8 +141,9 @@ impl Link {
 
     fn want(&mut self, state: State, vip: Hold) {
         self.order.order += 1;
-        self.order.say.version += 1;
-        (self.order.say.state, self.order.vip) = (state, vip);
+        let say = Arc::make_mut(&mut self.order.say);
+        say.version += 1;
+        (say.state, self.order.vip) = (state, vip);
         self.orders.put(self.order.clone());
     }
 

@@ -1,6 +1,7 @@
 //! The link thread without its watchdog device.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ fn nothing_is_held_without_the_watchdog_device() {
     let keys = Authkeys::parse("auth 1\n1 sha1 0123456789abcdef0123\n", "authkeys").expect("keys");
     let config = crate::mycnf::fragment::tests::config();
     let core = Core::new(limits::identity(&config, NodeIndex(0)), limits::limits(&config), 0);
-    let say = Beat { state: State::Active, ..core.want().say.clone() };
-    let mut order = Order { order: 1, vip: Hold::Yes, gate: Hold::Yes, say, blessed_until_ms: 0, keys: Arc::new(keys) };
+    let say = Beat { state: State::Active, ..(*core.want().say).clone() };
+    let mut order = Order { order: 1, vip: Hold::Yes, gate: Hold::Yes, say: Arc::new(say), blessed_until_ms: 0, keys: Arc::new(keys) };
     link.turn(&order, clock::now_ms());
     assert!(link.may_hold(), "without a blessing nobody feeds");
     order.blessed_until_ms = Ms::MAX;
