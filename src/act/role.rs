@@ -265,10 +265,7 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
         let given_up = Arc::new(AtomicBool::new(false));
         let seen_by_worker = Arc::clone(&given_up);
         let attempt = bounded(what, limit, move || {
-            let mut session = match kept {
-                Some(session) => session,
-                None => Session::open(&setting.login)?,
-            };
+            let mut session = Session::keep_or_open(kept, &setting.login)?;
             let wanted = || !seen_by_worker.load(Ordering::SeqCst);
             let outcome = if wanted() { work(&mut session, &setting, &wanted) } else { Err(SqlError::timeout(what)) };
             Ok((session, outcome))

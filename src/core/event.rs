@@ -132,15 +132,6 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Whether another look found exactly what this one did.
-    pub fn finds_the_same(&self, other: &Sample) -> bool {
-        let Sample { taken_ms: _, read_only, server_key, history, replica, semi_sync_on, semi_sync_active, semi_sync_waiting, truncates } =
-            self;
-        (read_only, semi_sync_on, semi_sync_active) == (&other.read_only, &other.semi_sync_on, &other.semi_sync_active)
-            && (semi_sync_waiting, truncates) == (&other.semi_sync_waiting, &other.truncates)
-            && (history, replica, server_key) == (&other.history, &other.replica, &other.server_key)
-    }
-
     /// What has arrived and waits for the applier.
     pub fn unapplied(&self) -> History {
         let waits = |replica: &&ReplicaSample| !self.history.contains_without(&replica.received, &self.server_key);

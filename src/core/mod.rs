@@ -11,7 +11,6 @@ mod candidate;
 pub mod event;
 pub mod fact;
 pub mod history;
-mod quiet;
 pub mod rules;
 mod sentence;
 pub mod state;
@@ -94,7 +93,6 @@ pub struct Core {
     facts: Facts,
     /// So many steps from now must come soon.
     restless: u8,
-    repeated: quiet::Repeated,
     want: Option<Want>,
     decisions: Vec<Decision>,
 }
@@ -124,7 +122,6 @@ impl Core {
             sentence: String::new(),
             facts: Facts::default(),
             restless: 0,
-            repeated: quiet::Repeated::default(),
             want: None,
             decisions: Vec::new(),
         };
@@ -135,10 +132,6 @@ impl Core {
     /// Takes one event at time `now` (never earlier than before) and follows the table until it rests.
     pub fn step(&mut self, event: Event, now: Ms) {
         let now = now.max(self.belief.now);
-        if self.take_quietly(&event, now) {
-            return;
-        }
-        let (novelty, said) = (self.novelty(&event), self.want.as_ref().map(|want| want.say.version));
         let (before, decided) = (self.facts, self.decisions.len());
         // An attempt that failed is news although the rule stays the same.
         let attempted = matches!(event, Event::Fence(_));
@@ -155,9 +148,7 @@ impl Core {
             }
         }
         let more = self.refresh_want();
-        let moved = more || self.facts != before || self.decisions.len() != decided;
-        self.settle(moved);
-        self.count_repeated(novelty, moved || self.want.as_ref().map(|want| want.say.version) != said);
+        self.settle(more || self.facts != before || self.decisions.len() != decided);
     }
 
     /// The configuration was read again: policy may change while running, timing may not (SAFETY A10).

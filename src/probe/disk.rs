@@ -110,19 +110,25 @@ fn tells_of_disk(fault: &SqlError) -> bool {
 }
 
 fn ask(login: &Login, known: &mut Known) -> Result<(), SqlError> {
-    let session = match &mut known.session {
-        Some(session) => session,
-        None => {
-            let mut session = Session::open(login)?;
-            schema::PREPARE_PROBE.iter().try_for_each(|statement| session.run(statement))?;
-            known.directories = directories_of(&mut session)?;
-            known.session.insert(session)
+    if known.session.as_ref().is_none_or(Session::is_worn) {
+        match prepare(login) {
+            Ok((session, directories)) => (known.session, known.directories) = (Some(session), directories),
+            Err(fault) if known.session.is_none() => return Err(fault),
+            Err(_) => {} // as Session::keep_or_open
         }
-    };
+    }
+    let Some(session) = &mut known.session else { return Ok(()) };
     if session.value("SELECT @@global.read_only")?.as_deref() == Some("0") {
         session.run(schema::WRITE_PROBE)?;
     }
     Ok(())
+}
+
+fn prepare(login: &Login) -> Result<(Session, Vec<PathBuf>), SqlError> {
+    let mut session = Session::open(login)?;
+    schema::PREPARE_PROBE.iter().try_for_each(|statement| session.run(statement))?;
+    let directories = directories_of(&mut session)?;
+    Ok((session, directories))
 }
 
 fn directories_of(session: &mut Session) -> Result<Vec<PathBuf>, SqlError> {

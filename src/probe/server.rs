@@ -46,7 +46,7 @@ pub fn run(setting: &Setting, mut watch: Reader<bool>, report: impl Fn(ServerSee
     loop {
         let started = clock::now_ms();
         let fresh = session.is_none();
-        let seen = look(setting, &mut session, process.as_deref(), started);
+        let seen = look(setting, &mut session, process.as_deref(), started, watch.get());
         if let Some(session) = session.as_mut().filter(|_| fresh) {
             version(session.version_text().to_owned());
             process = process_of(session).map(Arc::new);
@@ -99,7 +99,7 @@ fn pause_until(watch: &Reader<bool>, until: Ms) {
     let _ = timer::wait_readable(&[watch.as_fd()], until);
 }
 
-fn look(setting: &Setting, kept: &mut Option<Session>, process: Option<&Process>, taken_ms: Ms) -> ServerSeen {
+fn look(setting: &Setting, kept: &mut Option<Session>, process: Option<&Process>, taken_ms: Ms, every_ms_counts: bool) -> ServerSeen {
     for _ in 0..2 {
         let (task, session) = (setting.clone(), kept.take());
         let had_one = session.is_some();
@@ -107,8 +107,8 @@ fn look(setting: &Setting, kept: &mut Option<Session>, process: Option<&Process>
         let limit = if patient { setting.hang + SWITCHING } else { setting.hang };
         let outcome = bounded("looking at the server", limit, move || {
             let mut session = match session {
-                Some(session) => session,
-                None => Session::open(&task.login)?,
+                Some(session) if every_ms_counts => session,
+                kept => Session::keep_or_open(kept, &task.login)?,
             };
             let seen = observe(&mut session, &task.own_key, &task.peer_key)?;
             Ok((session, seen))

@@ -84,7 +84,15 @@ pub struct Session {
     family: Family,
     version: (u16, u16, u16),
     version_text: String,
+    /// About so many bytes have come in.
+    received: usize,
 }
+
+/// The client library sets 4 MB aside for answers, writes them one behind the other to the end, and then begins anew: all of that becomes
+/// resident, for each session that is kept.
+const WORN: usize = 512 << 10;
+/// What one column of an answer takes beside its value: its name, its table's, its type.
+const COLUMN: usize = 80;
 
 /// Sessions of this process that are open now, so that closing a server to its clients spares them.
 static OWN: Mutex<BTreeSet<(String, u64)>> = Mutex::new(BTreeSet::new());
@@ -114,7 +122,21 @@ impl Session {
         SUSPECT.lock().unwrap_or_else(PoisonError::into_inner).remove(&place);
         let (family, version) = (family_of(&version_text), triple(&version_text));
         OWN.lock().unwrap_or_else(PoisonError::into_inner).insert((place.clone(), id));
-        Ok(Session { connection, place, user: login.user.clone(), id, family, version, version_text })
+        Ok(Session { connection, place, user: login.user.clone(), id, family, version, version_text, received: 0 })
+    }
+
+    /// `kept` while it is good. A worn one stays when no other can be had: a server full of clients may have no place for another.
+    pub fn keep_or_open(kept: Option<Session>, login: &Login) -> Result<Session, SqlError> {
+        match kept {
+            Some(session) if !session.is_worn() => Ok(session),
+            Some(session) => Ok(Session::open(login).unwrap_or(session)),
+            None => Session::open(login),
+        }
+    }
+
+    /// So much has come in that another session would take less memory.
+    pub fn is_worn(&self) -> bool {
+        self.received > WORN
     }
 
     pub fn family(&self) -> Family {
@@ -145,7 +167,10 @@ impl Session {
     }
 
     pub fn rows(&mut self, query: &str) -> Result<Vec<Record>, SqlError> {
-        read_rows(&mut self.connection, query).map_err(|error| SqlError::from_client(&error, &self.place, &self.user))
+        let answer = read_rows(&mut self.connection, query);
+        let (records, bytes) = answer.map_err(|error| SqlError::from_client(&error, &self.place, &self.user))?;
+        self.received = self.received.saturating_add(bytes);
+        Ok(records)
     }
 
     /// First column of the first row; `None` when there is no row or it is NULL.
@@ -160,15 +185,17 @@ impl Drop for Session {
     }
 }
 
-fn read_rows(connection: &mut mysql::Conn, query: &str) -> mysql::Result<Vec<Record>> {
+/// And about how many bytes that were.
+fn read_rows(connection: &mut mysql::Conn, query: &str) -> mysql::Result<(Vec<Record>, usize)> {
     let answer = connection.query_iter(query)?;
     let columns: Arc<[String]> = answer.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
-    let mut records = Vec::new();
+    let (mut records, mut bytes) = (Vec::new(), columns.len() * COLUMN);
     for row in answer {
-        let values = row?.unwrap().into_iter().map(text_of).collect();
+        let values: Vec<Option<String>> = row?.unwrap().into_iter().map(text_of).collect();
+        bytes += values.iter().flatten().map(String::len).sum::<usize>();
         records.push(Record { columns: Arc::clone(&columns), values });
     }
-    Ok(records)
+    Ok((records, bytes))
 }
 
 /// In the text protocol every value is bytes or NULL.

@@ -20,11 +20,12 @@ pub fn lock_memory() -> io::Result<()> {
     Ok(())
 }
 
-/// Let all threads share one heap: each new thread would else get one of its own, and what short-lived threads leave there stays resident.
+/// Let all threads share one heap: each new thread would else get one of its own, and what short-lived threads leave there stays resident. And
+/// keep large buffers out of it, so that one that is freed is given back; glibc would raise that bound to the size of the first (mallopt(3)).
 #[cfg(target_env = "gnu")]
 pub fn share_heaps() {
     // SAFETY: integers only; called before other threads exist. Whether it works changes nothing but memory.
-    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    let _ = unsafe { (libc::mallopt(libc::M_ARENA_MAX, 1), libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10)) };
 }
 
 /// Other C libraries have one heap anyway.
