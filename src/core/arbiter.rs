@@ -114,6 +114,8 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::beat::Beat;
     use super::super::event::{Address, Event, Gate, Heard, LeaseSeen, Record, ServerSeen, StoreSeen};
     use super::super::{Core, Identity, Limits};
@@ -185,7 +187,7 @@ mod tests {
         for (server_ok, waits) in [(true, true), (false, false)] {
             let mut core = core(Some(5_000));
             core.step(Event::Link { carrier: true }, 1_001);
-            let beat = Beat { state: State::Granted, server_ok, ..core.want().say.clone() };
+            let beat = Arc::new(Beat { state: State::Granted, server_ok, ..(*core.want().say).clone() });
             let heard = Heard { beat, new_session: false, echo_sent_ms: Some(2_000), echo_version: 1 };
             core.step(Event::Beat(Box::new(heard)), 2_000);
             core.belief.consented = true;
