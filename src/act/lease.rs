@@ -78,6 +78,7 @@ impl Lease {
             return Ok(());
         }
         if now.saturating_sub(decided_ms) > patience_ms {
+            self.state = Address::Held { renewed_ms: decided_ms }; // until the kernel says otherwise
             self.remove(now);
             return Err(Late { by_ms: now.saturating_sub(decided_ms) });
         }

@@ -25,6 +25,8 @@ const CLOSE: Duration = Duration::from_millis(2_500);
 const OPEN: Duration = Duration::from_millis(2_500);
 /// One slice of fetching back: short, so that no other order waits for it; what is missing then is fetched by the next.
 const RECOVER: Duration = Duration::from_secs(2);
+/// For a new session in place of a worn one.
+const RENEW: Duration = Duration::from_millis(100);
 /// "For ever": the agent gives semi-sync up itself, knowingly.
 const SEMI_SYNC_WAIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -36,6 +38,7 @@ pub struct Order {
     pub receiver: Receiver,
     pub recover_to: Option<History>,
     pub semi_sync: bool,
+    pub applied_first: bool,
 }
 
 impl Order {
@@ -46,6 +49,7 @@ impl Order {
             receiver: want.receiver,
             recover_to: want.recover_to.clone(),
             semi_sync: want.semi_sync,
+            applied_first: want.applied_first,
         }
     }
 }
@@ -144,6 +148,10 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
         }
         let semi_sync = if order.semi_sync { SemiSync::On(SEMI_SYNC_WAIT) } else { SemiSync::Off };
         if seen.read_only {
+            let waiting = seen.unapplied();
+            if order.applied_first && !waiting.is_empty() {
+                return Err(SqlError::other(format!("{waiting} has been received and is not applied yet: not opening the server")));
+            }
             let events = if self.events_stopped { Events::Start } else { Events::Leave };
             let (orders, number) = (self.orders.clone(), order.order);
             self.with("opening the server for writes", OPEN, move |session, setting, wanted| {
@@ -265,7 +273,10 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
         let given_up = Arc::new(AtomicBool::new(false));
         let seen_by_worker = Arc::clone(&given_up);
         let attempt = bounded(what, limit, move || {
-            let mut session = Session::keep_or_open(kept, &setting.login)?;
+            let mut session = match kept {
+                Some(session) => session,
+                None => Session::open(&setting.login)?,
+            };
             let wanted = || !seen_by_worker.load(Ordering::SeqCst);
             let outcome = if wanted() { work(&mut session, &setting, &wanted) } else { Err(SqlError::timeout(what)) };
             Ok((session, outcome))
@@ -273,7 +284,7 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
         given_up.store(attempt.is_err(), Ordering::SeqCst);
         let (session, outcome) = attempt?;
         if outcome.is_ok() {
-            self.session = Some(session);
+            self.session = Some(session.unworn(&self.setting.login, RENEW));
         }
         outcome
     }

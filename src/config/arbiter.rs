@@ -136,6 +136,12 @@ pub(super) fn check(raw: &Raw, faults: &Faults<'_>) {
         let key = if arbiter.user.value.is_some() { &arbiter.user.span } else { &arbiter.password_file.span };
         faults.add(key, "[arbiter] user and password_file belong together: set both or neither");
     }
+    let plain = endpoints.value.iter().find(|endpoint| !endpoint.value.is_tls);
+    let mixed = endpoints.value.iter().any(|endpoint| endpoint.value.is_tls) && arbiter.user.value.is_some();
+    if let Some(plain) = plain.filter(|_| mixed) {
+        let text = format!("endpoints: \"{}\" would be told the password in clear: write https:// for all of them", plain.value);
+        faults.add(&plain.span, text);
+    }
     check_tls(arbiter, faults);
     check_ttl(raw, arbiter, faults);
 }

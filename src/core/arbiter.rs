@@ -190,10 +190,11 @@ mod tests {
             let beat = Arc::new(Beat { state: State::Granted, server_ok, ..(*core.want().say).clone() });
             let heard = Heard { beat, new_session: false, echo_sent_ms: Some(2_000), echo_version: 1 };
             core.step(Event::Beat(Box::new(heard)), 2_000);
-            core.belief.consented = true;
+            core.facts.set(Fact::PeerConsents, true);
             core.leave(State::Gate, State::Open);
             core.step(Event::Tick, 2_001);
             assert_eq!(core.want().semi_sync, waits, "its server answers: {server_ok}");
+            assert!(core.want().applied_first, "something may have come since the look");
             assert_eq!(core.belief.unprotected_version, core.want().say.version, "it has not heard yet that nothing waits");
             core.belief.peer.as_mut().expect("heard").deaf_since = Some(0);
             core.step(Event::Tick, 3_001);

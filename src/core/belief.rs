@@ -38,9 +38,6 @@ pub struct Belief {
     pub peer: Option<Peer>,
     /// Grants up to this epoch are refused for good.
     pub refused: u64,
-    pub consented: bool,
-    /// The present claim rests on silence, not on consent.
-    pub by_silence: bool,
     /// Decided when the node let go; in force until it is well again.
     pub kill_server: bool,
     pub woke: Option<Ms>,
@@ -146,8 +143,6 @@ impl Belief {
             era_order: 0,
             peer: None,
             refused: 0,
-            consented: false,
-            by_silence: false,
             kill_server: false,
             woke: None,
             gap_ms: 0,

@@ -218,7 +218,6 @@ impl Core {
         }
         if !to.holds() && to != State::Gate {
             belief.woke = None;
-            belief.by_silence = false;
         }
         // The server was closed for this handover and stays closed: the grant need not wait to hear it again.
         if to == State::Granted
@@ -249,10 +248,10 @@ impl Core {
             }
             State::Open => {
                 (belief.synced, belief.alone_until, belief.torn) = (false, None, false);
-                belief.by_silence = !belief.consented;
-                belief.by_request = belief.consented && belief.peer.as_ref().is_some_and(|peer| peer.beat.by_request);
+                let consented = self.facts.has(Fact::PeerConsents);
+                belief.by_request = consented && belief.peer.as_ref().is_some_and(|peer| peer.beat.by_request);
                 // Commits wait for a peer that gave way from the first of them: it may be cut off with the grant, and take over.
-                belief.semi_sync = self.limits.lossless && belief.consented && belief.peer.as_ref().is_some_and(|peer| peer.beat.server_ok);
+                belief.semi_sync = self.limits.lossless && consented && belief.peer.as_ref().is_some_and(|peer| peer.beat.server_ok);
             }
             State::Active if matches!(from, State::Fence | State::Drain) => belief.rolled_back_ms = Some(belief.now),
             State::Active => belief.claim_failed_ms = None,

@@ -62,6 +62,8 @@ pub struct Want {
     /// What `Receiver::Recover` has to reach in the own history.
     pub recover_to: Option<History>,
     pub semi_sync: bool,
+    /// Do not open a server that has received what it has not applied: something may have come since the look on which the claim rests.
+    pub applied_first: bool,
     /// Kill the own server: it hangs, or holds commits that nobody will acknowledge.
     pub kill_server: bool,
     /// Send ARP probes for the VIP.

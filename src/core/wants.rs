@@ -28,7 +28,6 @@ impl Core {
             self.facts = self.facts();
         }
         let facts = self.facts;
-        self.belief.consented = facts.has(Fact::PeerConsents);
         let receiver = self.receiver();
         let want = Want {
             order: self.order,
@@ -38,6 +37,7 @@ impl Core {
             receiver,
             recover_to: (receiver == Receiver::Recover).then(|| self.recover_to()),
             semi_sync: self.belief.semi_sync,
+            applied_first: self.applied_first(),
             kill_server: self.belief.kill_server,
             probe: self.probe(),
             remote: self.remote(facts),
@@ -101,6 +101,12 @@ impl Core {
             State::Open | State::Address | State::Active => Writes::Open,
             _ => Writes::Closed,
         }
+    }
+
+    /// What a quarantined peer wrote may conflict, and nobody waits for it.
+    fn applied_first(&self) -> bool {
+        let parted = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.state == State::Quarantined);
+        self.state == State::Open && !self.limits.both_write && !self.belief.force && !parted
     }
 
     fn receiver(&self) -> Receiver {

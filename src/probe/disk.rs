@@ -13,6 +13,8 @@ use crate::sys::{clock, disk, timer};
 const EVERY_MS: Ms = 2_000;
 /// Slower than any disk that a server could live on; several times a storage path's failover.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Of that, for each statement of a new session.
+const OPEN: Duration = Duration::from_secs(3);
 /// Below this a server's next binlog or log write may fail at any moment.
 const LEAST_BYTES: u64 = 16 << 20;
 /// Once it was too little: enough again.
@@ -110,11 +112,12 @@ fn tells_of_disk(fault: &SqlError) -> bool {
 }
 
 fn ask(login: &Login, known: &mut Known) -> Result<(), SqlError> {
-    if known.session.as_ref().is_none_or(Session::is_worn) {
-        match prepare(login) {
+    let worn = known.session.as_ref().is_some_and(Session::is_worn);
+    if known.session.is_none() || worn {
+        match prepare(&login.within(OPEN)) {
             Ok((session, directories)) => (known.session, known.directories) = (Some(session), directories),
-            Err(fault) if known.session.is_none() => return Err(fault),
-            Err(_) => {} // as Session::keep_or_open
+            Err(fault) if !worn => return Err(fault),
+            Err(_) => {} // a server full of clients may have no place for another
         }
     }
     let Some(session) = &mut known.session else { return Ok(()) };

@@ -46,7 +46,7 @@ pub fn run(setting: &Setting, mut watch: Reader<bool>, report: impl Fn(ServerSee
     loop {
         let started = clock::now_ms();
         let fresh = session.is_none();
-        let seen = look(setting, &mut session, process.as_deref(), started, watch.get());
+        let seen = look(setting, &mut session, process.as_deref(), started);
         if let Some(session) = session.as_mut().filter(|_| fresh) {
             version(session.version_text().to_owned());
             process = process_of(session).map(Arc::new);
@@ -60,6 +60,9 @@ pub fn run(setting: &Setting, mut watch: Reader<bool>, report: impl Fn(ServerSee
         }
         // Behind systemd's socket activation a dead server's socket still takes connections: that is no hang.
         report(if died && seen == ServerSeen::Hung { ServerSeen::Dead } else { seen });
+        if !watch.get() {
+            session = session.map(|session| session.unworn(&setting.login, setting.hang / 8));
+        }
         let pause = match (alive, watch.get()) {
             (false, _) => ABSENT_MS,
             (true, true) => WATCHING_MS,
@@ -99,7 +102,7 @@ fn pause_until(watch: &Reader<bool>, until: Ms) {
     let _ = timer::wait_readable(&[watch.as_fd()], until);
 }
 
-fn look(setting: &Setting, kept: &mut Option<Session>, process: Option<&Process>, taken_ms: Ms, every_ms_counts: bool) -> ServerSeen {
+fn look(setting: &Setting, kept: &mut Option<Session>, process: Option<&Process>, taken_ms: Ms) -> ServerSeen {
     for _ in 0..2 {
         let (task, session) = (setting.clone(), kept.take());
         let had_one = session.is_some();
@@ -107,8 +110,8 @@ fn look(setting: &Setting, kept: &mut Option<Session>, process: Option<&Process>
         let limit = if patient { setting.hang + SWITCHING } else { setting.hang };
         let outcome = bounded("looking at the server", limit, move || {
             let mut session = match session {
-                Some(session) if every_ms_counts => session,
-                kept => Session::keep_or_open(kept, &task.login)?,
+                Some(session) => session,
+                None => Session::open(&task.login)?,
             };
             let seen = observe(&mut session, &task.own_key, &task.peer_key)?;
             Ok((session, seen))

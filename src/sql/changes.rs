@@ -95,6 +95,10 @@ pub fn read(mut lines: impl BufRead, keys: &Keys, known: &History) -> io::Result
         if is_known {
             continue;
         }
+        // Of the next file; the server may begin it with a ROLLBACK.
+        if text.contains("\tStart: binlog v") {
+            changes.unfinished += u64::from(std::mem::take(&mut is_open));
+        }
         if statement.as_ref().is_none_or(String::is_empty) {
             is_open = begins(&text).unwrap_or(is_open);
         }

@@ -192,8 +192,8 @@ struct Round {
 
 /// The connection that was made last: ids only grow. Whoever comes later finds the server read-only, and may look at it.
 fn newest(session: &mut Session, dialect: Dialect) -> Result<u64, SqlError> {
-    let id = session.value(dialect.newest_session())?.and_then(|text| text.parse().ok());
-    id.ok_or_else(|| SqlError::other(format!("server at {} does not say who is connected", session.place())))
+    // MySQL without performance_schema shows nobody.
+    Ok(session.value(dialect.newest_session())?.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 fn kill_all(

@@ -26,6 +26,13 @@ pub struct Observation {
     pub server_key: String,
 }
 
+impl Observation {
+    /// What has arrived and waits for the applier.
+    pub fn unapplied(&self) -> History {
+        self.replica.as_ref().map(|replica| replica.received.without(&self.server_key).minus(&self.history)).unwrap_or_default()
+    }
+}
+
 /// `peer_key` tells MariaDB which domain is the peer's. For MySQL the keys change nothing.
 pub fn observe(session: &mut Session, own_key: &str, peer_key: &str) -> Result<Observation, SqlError> {
     let dialect = Dialect::of(session);

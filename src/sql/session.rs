@@ -13,6 +13,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 
 use crate::config::Secret;
 use crate::sql::error::SqlError;
+use crate::sql::worker::bounded;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -125,13 +126,17 @@ impl Session {
         Ok(Session { connection, place, user: login.user.clone(), id, family, version, version_text, received: 0 })
     }
 
-    /// `kept` while it is good. A worn one stays when no other can be had: a server full of clients may have no place for another.
-    pub fn keep_or_open(kept: Option<Session>, login: &Login) -> Result<Session, SqlError> {
-        match kept {
-            Some(session) if !session.is_worn() => Ok(session),
-            Some(session) => Ok(Session::open(login).unwrap_or(session)),
-            None => Session::open(login),
+    /// Itself while it is good; worn, another one that is had within `limit`. Else it stays for as long again: a server full of clients
+    /// may have no place for another, and a slow one must not be taken for a hung one.
+    pub fn unworn(mut self, login: &Login, limit: Duration) -> Session {
+        if !self.is_worn() {
+            return self;
         }
+        let login = login.clone();
+        bounded("replacing a worn session", limit, move || Session::open(&login)).unwrap_or_else(|_| {
+            self.received = 0;
+            self
+        })
     }
 
     /// So much has come in that another session would take less memory.

@@ -182,15 +182,18 @@ pub struct RoleOrder {
     pub receiver: Receiver,
     pub recover_to: Option<History>,
     pub semi_sync: bool,
+    pub applied_first: bool,
 }
 
 impl RoleOrder {
     pub fn of(want: &Want) -> RoleOrder {
         let recover_to = want.recover_to.clone();
-        RoleOrder { order: want.order, writes: want.writes, receiver: want.receiver, recover_to, semi_sync: want.semi_sync }
+        let (semi_sync, applied_first) = (want.semi_sync, want.applied_first);
+        RoleOrder { order: want.order, writes: want.writes, receiver: want.receiver, recover_to, semi_sync, applied_first }
     }
     pub fn is(&self, want: &Want) -> bool {
-        (self.order, self.writes, self.receiver, self.semi_sync) == (want.order, want.writes, want.receiver, want.semi_sync)
+        (self.order, self.writes, self.receiver) == (want.order, want.writes, want.receiver)
+            && (self.semi_sync, self.applied_first) == (want.semi_sync, want.applied_first)
             && self.recover_to == want.recover_to
     }
 }

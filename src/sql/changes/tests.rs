@@ -112,10 +112,12 @@ fn what_a_full_disk_has_left_half_written_is_noticed() {
     let torn = |cut: &str| MARIADB[..MARIADB.find(cut).unwrap()].to_owned();
     let next = "#261124 17:06:33 server id 1  end_log_pos 42 CRC32 0x07 \tGTID 1-1-6 trans\nSTART TRANSACTION\n/*!*/;\nCOMMIT/*!*/;\n";
     let end = "DELIMITER ;\n# End of log file\nROLLBACK /* added by mysqlbinlog */;\n";
+    let file = "#261124 17:06:33 server id 1  end_log_pos 256 CRC32 0x07 \tStart: binlog v 4, server v 10.11 created 261124 at startup\nROLLBACK/*!*/;\n";
     let procedure = "create procedure s.p()\nBEGIN\n  select 1;\nEND";
     for (text, expect) in [
         (torn("COMMIT") + end, 1),
         (torn("# at 384") + next + end, 1),
+        (torn("# at 384") + file + end, 1),
         (torn("#261124 17:06:33 server id 1  end_log_pos 650") + end, 0),
         (query(procedure), 0),
         (query("BEGIN"), 1),
