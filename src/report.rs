@@ -74,6 +74,9 @@ pub struct Status {
     /// `null`: none is configured.
     #[serde(default)]
     pub watchdog: Option<String>,
+    /// Neither the peer nor a ping target answers, or the interface has no carrier.
+    #[serde(default)]
+    pub cut_off: Option<bool>,
     pub peer: Peer,
     pub mysql: Mysql,
     pub replication: Replication,
@@ -306,6 +309,7 @@ pub mod tests {
             },
             gate: Some(Gate::Open),
             watchdog: None,
+            cut_off: Some(false),
             peer: Peer {
                 name: "db-02".into(),
                 state: Some("standby".into()),

@@ -11,7 +11,7 @@ use crate::core::history::History;
 use crate::core::want::{Receiver, Want, Writes};
 use crate::sql::fence::{Keys, Spare, Waiters, close_writes};
 use crate::sql::role::{self, Events, SemiSync};
-use crate::sql::{ApplierState, Family, Login, Observation, ReceiverState, Replica, Session, SqlError, bounded, observe};
+use crate::sql::{ApplierState, Family, Fault, Login, Observation, ReceiverState, Replica, Session, SqlError, bounded, observe};
 use crate::sys::slot::{Glance, Reader};
 use crate::sys::{clock, timer};
 
@@ -39,6 +39,7 @@ pub struct Order {
     pub recover_to: Option<History>,
     pub semi_sync: bool,
     pub applied_first: bool,
+    pub spare_waiting: bool,
 }
 
 impl Order {
@@ -50,6 +51,7 @@ impl Order {
             recover_to: want.recover_to.clone(),
             semi_sync: want.semi_sync,
             applied_first: want.applied_first,
+            spare_waiting: want.spare_waiting,
         }
     }
 }
@@ -131,10 +133,19 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
         }
         self.ask_patience();
         let setting = self.setting.clone();
-        let closed = bounded("closing the server for writes", CLOSE + Duration::from_millis(500), move || {
+        let waiters = if order.spare_waiting { Waiters::Spare } else { Waiters::Free };
+        let attempt = bounded("closing the server for writes", CLOSE + Duration::from_millis(500), move || {
             let keys = Keys { own: &setting.own_key, peer: &setting.peer_key };
-            close_writes(&setting.login, keys, &setting.spare, Waiters::Free, CLOSE)
-        })?;
+            close_writes(&setting.login, keys, &setting.spare, waiters, CLOSE)
+        });
+        let closed = match attempt {
+            Err(fault) if fault.fault == Fault::Unacknowledged => {
+                log::warn!("{}", fault.text);
+                (self.report)(order.order, RoleOutcome::Waiting);
+                return Ok(());
+            }
+            outcome => outcome?,
+        };
         self.events_stopped |= closed.events_stopped;
         log::info!("server closed for writes at {}; {} sessions stood in the way", closed.history, closed.killed);
         self.done(order, RoleOutcome::Closed(closed.history));
@@ -256,7 +267,7 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
         let first = self.with("looking at the server", LOOK, look_at);
         match first {
             // The session was killed or the server restarted since: once more, on a new one.
-            Err(fault) if fault.fault == crate::sql::Fault::Lost => self.with("looking at the server", LOOK, look_at),
+            Err(fault) if fault.fault == Fault::Lost => self.with("looking at the server", LOOK, look_at),
             outcome => outcome,
         }
     }

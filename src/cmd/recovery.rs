@@ -1,13 +1,14 @@
 //! `mmha recovery`: runs before a MariaDB server starts (packaging/mariadb.conf) and tells its crash recovery what to do with commits that stand in
 //! the binary log and were not written down by the engine. If the peer has taken over, it serves without those it never acknowledged, and they
-//! must go; if not, they are kept, because their clients may have been told "committed". Bounded; the server starts whatever becomes of this.
+//! must go; if not, they are kept, because their clients may have been told "committed". A node that is cut off serves nobody, so its server
+//! waits for the answer until the network is back. Bounded; the server starts whatever becomes of this.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::say;
 use crate::config::{Config, Durability, NodeIndex, Writer};
-use crate::control::{self, Request, SOCKET};
+use crate::control::{self, Answer, Request, SOCKET};
 use crate::error::Result;
 use crate::mycnf::recovery::{self, Recovery};
 use crate::mycnf::server::Server;
@@ -22,6 +23,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// A peer that came up just now has not been standing by: both nodes are starting, and it takes over from nobody.
 const FRESH: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(10);
+/// Below the start limit of the server's unit (15 minutes as packaged).
+const CUT_OFF: Duration = Duration::from_secs(600);
 const KERNEL: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -53,6 +56,7 @@ fn decide(config: &Config, me: NodeIndex) -> (Recovery, String) {
         return (Recovery::Keep, "commits here wait for no acknowledgement".into());
     }
     let peer = &config.node(me.other()).name;
+    wait_while_cut_off(peer);
     let until = Instant::now() + (config.heartbeat.deadtime * 2).min(LONGEST);
     let mut unanswered = 0;
     loop {
@@ -71,6 +75,23 @@ fn decide(config: &Config, me: NodeIndex) -> (Recovery, String) {
         }
         std::thread::sleep(AGAIN);
     }
+}
+
+/// Asked now, nobody would answer. The agent that lives here has killed this server for its commits that wait, or it died by itself.
+fn wait_while_cut_off(peer: &str) {
+    let until = Instant::now() + CUT_OFF;
+    if is_cut_off() {
+        let limit = CUT_OFF.as_secs() / 60;
+        say(&format!("this node is cut off: the server starts when {peer} can be asked what to keep, in {limit} minutes at the latest"));
+    }
+    while is_cut_off() && Instant::now() < until {
+        std::thread::sleep(AGAIN);
+    }
+}
+
+fn is_cut_off() -> bool {
+    let answer = control::ask(Path::new(SOCKET), &Request::Status, ANSWER);
+    matches!(answer, Ok(Answer::Status(status)) if status.cut_off == Some(true))
 }
 
 fn look(config: &Config, me: NodeIndex) -> std::result::Result<Standing, crate::sql::SqlError> {

@@ -92,6 +92,7 @@ fn without_service(config: &Config, me: NodeIndex, why: Unanswered) -> Status {
         },
         gate: None,
         watchdog: None,
+        cut_off: None,
         peer: Peer { name: config.node(me.other()).name.clone(), ..Peer::default() },
         mysql: Mysql { health: server(&config.mysql.socket), ..Mysql::default() },
         replication: Replication::default(),

@@ -40,6 +40,8 @@ pub struct Belief {
     pub refused: u64,
     /// Decided when the node let go; in force until it is well again.
     pub kill_server: bool,
+    /// Let go after a sleep that was long enough for the peer to take over.
+    pub slept: bool,
     pub woke: Option<Ms>,
     /// The last standstill's length, for its sentence.
     pub gap_ms: Ms,
@@ -144,6 +146,7 @@ impl Belief {
             peer: None,
             refused: 0,
             kill_server: false,
+            slept: false,
             woke: None,
             gap_ms: 0,
             carrier: None,
@@ -346,6 +349,8 @@ impl Core {
                 self.belief.closed = Some((order, history));
                 self.belief.closed_ms = self.belief.now;
             }
+            RoleOutcome::Waiting if order == self.order => self.belief.kill_server = true,
+            RoleOutcome::Waiting => {}
             RoleOutcome::FoundClosed => self.belief.found_closed_order = order,
             RoleOutcome::Opened => self.belief.opened_order = order,
             RoleOutcome::Reconnected => (self.belief.suspect, self.belief.got_ms) = (false, self.belief.now),

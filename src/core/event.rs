@@ -155,6 +155,8 @@ pub struct ReplicaSample {
 pub enum RoleOutcome {
     /// Read-only, sessions gone, at this position.
     Closed(History),
+    /// Not closed: commits wait that were to be spared.
+    Waiting,
     /// Writable.
     Opened,
     /// It was opened under this order, and somebody has closed it since.

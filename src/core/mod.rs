@@ -202,13 +202,11 @@ impl Core {
             self.belief.semi_sync = self.belief.sample.as_ref().is_some_and(|sample| sample.semi_sync_on);
         }
         match to {
-            State::Release => self.belief.kill_server = self.must_kill_server(),
+            State::Release => (self.belief.kill_server, self.belief.slept) = (self.must_kill_server(), self.slept_long()),
             // It answers and cannot be closed, for instance because its commits wait for room on a full disk: while it is open the peer may
             // not take over, and nobody serves.
             State::Failed if from == State::Release => self.belief.kill_server |= self.must_kill_unclosed(),
-            // An agent that was killed instead of thawed finds the same server.
-            State::Standby if from == State::Boot => self.belief.kill_server = self.limits.kill_hung && self.hopeless(),
-            State::Standby | State::Isolated => self.belief.kill_server = false,
+            State::Standby | State::Isolated => (self.belief.kill_server, self.belief.slept) = (false, false),
             _ => {}
         }
         let belief = &mut self.belief;

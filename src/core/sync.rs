@@ -153,28 +153,32 @@ impl Core {
         self.belief.unprotected_since = if protected { None } else { self.belief.unprotected_since.or(Some(self.belief.now)) };
     }
 
-    /// Letting go without a handover of a server that hangs, or that holds commits whose acknowledgement cannot come: ending their
-    /// sessions would commit them here alone. Crash recovery drops them instead, and the tail is fetched from the survivor.
+    /// Letting go of a server that hangs: its sessions may hold commits that wait, and cannot be asked.
     pub(super) fn must_kill_server(&self) -> bool {
-        let hung = matches!(self.belief.server, Some(ServerSeen::Hung));
-        // What waited when I fell asleep may wait still, and if I slept long enough, for a peer that has taken over meanwhile.
-        let slept = self.belief.woke.is_some_and(|gap| gap >= self.limits.deadtime);
-        let asleep = slept && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on);
-        self.limits.kill_hung && !self.belief.stop && (hung || asleep || self.hopeless())
+        self.may_kill() && matches!(self.belief.server, Some(ServerSeen::Hung))
     }
 
-    /// Commits wait here for an acknowledgement that cannot come.
-    pub(super) fn hopeless(&self) -> bool {
-        // Of a server that died since, nothing waits any more, and the one that comes back is well.
-        let answers = matches!(self.belief.server, Some(ServerSeen::Ok(_) | ServerSeen::Refuses(_)));
-        let waiting = answers && self.belief.sample.as_ref().is_some_and(|s| s.truncates && s.semi_sync_on && s.semi_sync_waiting > 0);
+    /// Without a handover, commits that wait get no acknowledgement any more: ending their sessions would commit them here alone. Crash recovery
+    /// drops them instead, and the tail is fetched from the survivor.
+    pub(super) fn must_spare_waiting(&self) -> bool {
+        let closing = matches!(self.state, State::Release | State::Standby | State::Isolated | State::Failed);
+        let waits = self.belief.sample.as_ref().is_some_and(|sample| sample.truncates && sample.semi_sync_on);
         // A peer that claims hears nothing of me, though the last echo is not old yet; one that leads receives from me no more.
         let taken = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.claims || peer.beat.state.holds());
-        waiting && (!self.peer_echo() || self.peer_late() || taken)
+        // What waited when I fell asleep may wait still, for a peer that has taken over meanwhile.
+        closing && waits && self.may_kill() && (!self.peer_echo() || self.peer_late() || taken || self.belief.slept)
+    }
+
+    pub(super) fn slept_long(&self) -> bool {
+        self.belief.woke.is_some_and(|gap| gap >= self.limits.deadtime)
+    }
+
+    fn may_kill(&self) -> bool {
+        self.limits.kill_hung && !self.belief.stop
     }
 
     pub(super) fn must_kill_unclosed(&self) -> bool {
         let alive = !matches!(self.belief.server, Some(ServerSeen::Dead) | None);
-        self.limits.kill_hung && !self.belief.stop && alive && !self.read_only()
+        self.may_kill() && alive && !self.read_only()
     }
 }

@@ -64,6 +64,9 @@ pub struct Want {
     pub semi_sync: bool,
     /// Do not open a server that has received what it has not applied: something may have come since the look on which the claim rests.
     pub applied_first: bool,
+    /// Commits that wait here can get no acknowledgement. Closing the server must not end their sessions, which would commit them here alone:
+    /// it stops at the first of them and says `RoleOutcome::Waiting`.
+    pub spare_waiting: bool,
     /// Kill the own server: it hangs, or holds commits that nobody will acknowledge.
     pub kill_server: bool,
     /// Send ARP probes for the VIP.

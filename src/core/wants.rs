@@ -38,6 +38,7 @@ impl Core {
             recover_to: (receiver == Receiver::Recover).then(|| self.recover_to()),
             semi_sync: self.belief.semi_sync,
             applied_first: self.applied_first(),
+            spare_waiting: self.must_spare_waiting(),
             kill_server: self.belief.kill_server,
             probe: self.probe(),
             remote: self.remote(facts),

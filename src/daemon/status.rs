@@ -47,6 +47,7 @@ pub fn picture(core: &Core, around: &Around<'_>) -> Status {
         vip: vip(around, held, holder),
         gate: Some(gate(view.lease().gate)),
         watchdog: around.statistics.watchdog.map(|timer| watchdog(timer, around.config)),
+        cut_off: Some(view.has(Fact::Cut)),
         peer: peer_part(&view, around, &peer.name),
         mysql: mysql_part(&view, around),
         replication: replication_part(&view, around),

@@ -18,6 +18,8 @@ pub enum Fault {
     Lost,
     /// 1290 or 1836: the server is read-only.
     ReadOnly,
+    /// Commits wait for an acknowledgement, and were not to be ended.
+    Unacknowledged,
     Other,
 }
 

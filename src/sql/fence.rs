@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::sql::dialect::{Dialect, GIVE_UP_WAITING, START_EVENTS, STOP_EVENTS};
 use crate::sql::session::own_connections;
 use crate::sql::worker::Job;
-use crate::sql::{Family, History, Login, Observation, Record, Session, SqlError, observe};
+use crate::sql::observe::semi_sync_waiting;
+use crate::sql::{Family, Fault, History, Login, Observation, Record, Session, SqlError, observe};
 
 /// How long the fence may take by itself; most of the time nobody stands in its way.
 const ALONE: Duration = Duration::from_millis(20);
@@ -30,12 +31,13 @@ pub struct Spare {
     pub users: Vec<String>,
 }
 
-/// What to do with commits that wait for the peer's acknowledgement and outlive the KILL of their session (MySQL).
+/// What to do with commits that wait for the peer's acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiters {
-    /// Let them hold the fence up: it fails at its limit.
-    Keep,
-    /// Switch semi-sync off after the kills: they commit here, unacknowledged, and nobody is told "committed".
+    /// Fail with `Fault::Unacknowledged` when they hold the fence up: to end their sessions would commit them.
+    Spare,
+    /// End their sessions, and switch semi-sync off for those that outlive that (MySQL): they commit here, unacknowledged, and nobody is told
+    /// "committed".
     Free,
 }
 
@@ -93,7 +95,7 @@ fn fence_and_kill(
     let (started, mut killed, mut freed, mut wait) = (Instant::now(), BTreeSet::new(), false, ALONE);
     // A server full of clients has one place left for an administrator, and that is taken: the kills make room.
     let fencer =
-        open_in_time(login, deadline, || kill_some(killer, dialect, login, spare).map(|mut round| killed.append(&mut round.killed)))?;
+        open_in_time(login, deadline, || end_some(killer, dialect, login, spare, waiters).map(|mut round| killed.append(&mut round.killed)))?;
     let fencer_id = fencer.connection_id();
     let fence = Job::start("closing to writes", move || fence(fencer, dialect, deadline))?;
     loop {
@@ -108,7 +110,14 @@ fn fence_and_kill(
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
-        killed.append(&mut kill_some(killer, dialect, login, spare)?.killed);
+        match end_some(killer, dialect, login, spare, waiters) {
+            Ok(mut round) => killed.append(&mut round.killed),
+            Err(error) => {
+                let _ = killer.run(&format!("KILL {fencer_id}"));
+                fence.abandon();
+                return Err(error);
+            }
+        }
         wait = BETWEEN_KILLS;
         if waiters == Waiters::Free && !freed && started.elapsed() > WAITERS_AFTER {
             killer.run(dialect.semi_sync_source_off())?;
@@ -121,6 +130,20 @@ fn fence_and_kill(
         login.target,
         started.elapsed().as_millis()
     )))
+}
+
+/// A fence that is through has met nobody who waits; one that is not may be held up by them.
+fn end_some(killer: &mut Session, dialect: Dialect, login: &Login, spare: &Spare, waiters: Waiters) -> Result<Round, SqlError> {
+    let waiting = if waiters == Waiters::Spare { semi_sync_waiting(killer, dialect)? } else { 0 };
+    if waiting > 0 {
+        let place = &login.target;
+        return Err(SqlError {
+            code: None,
+            fault: Fault::Unacknowledged,
+            text: format!("server at {place}: not closed: {waiting} commits wait for an acknowledgement that cannot come"),
+        });
+    }
+    kill_some(killer, dialect, login, spare)
 }
 
 /// A closed server commits nothing that could wait, so nobody waits for this: MySQL takes up to a second to switch semi-sync off, until its

@@ -4,6 +4,9 @@ use crate::sql::dialect::{Dialect, SHOW_REPLICA_STATUS};
 use crate::sql::status::{self, Replica};
 use crate::sql::{Family, History, Record, Session, SqlError};
 
+/// How the status variable's name ends that counts the commits waiting for an acknowledgement, in both families.
+const WAITING: &str = "_wait_sessions";
+
 /// A server as it was at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
@@ -40,8 +43,8 @@ pub fn observe(session: &mut Session, own_key: &str, peer_key: &str) -> Result<O
     let row = answer.first().ok_or_else(|| SqlError::other(format!("server at {} answers an empty observation", session.place())))?;
     let replica = status::parse(&session.rows(SHOW_REPLICA_STATUS)?, dialect);
     let semi_sync = session.rows(dialect.semi_sync_state())?;
-    let semi = |end: &str| semi_sync.iter().find(|row| row.at(0).is_some_and(|name| name.ends_with(end))).and_then(|row| row.at(1));
-    let counted = |end: &str| semi(end).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let semi = |end| ending_in(&semi_sync, end);
+    let counted = |end| semi(end).and_then(|text| text.parse().ok()).unwrap_or(0);
     let parsed = |column: &str| {
         let text = row.get(column).unwrap_or_default();
         dialect
@@ -59,12 +62,23 @@ pub fn observe(session: &mut Session, own_key: &str, peer_key: &str) -> Result<O
         semi_sync_source_on: is_on(row, "semi_enabled"),
         semi_sync_active: semi("master_status").or(semi("source_status")) == Some("ON"),
         semi_sync_clients: counted("_clients"),
-        semi_sync_waiting: counted("_wait_sessions"),
+        semi_sync_waiting: counted(WAITING),
         events_on: is_on(row, "events"),
         server_id: row.get("server_id").and_then(|text| text.parse().ok()).unwrap_or(0),
         version: session.version_text().to_owned(),
         server_key: row.get("server_key").unwrap_or_default().to_ascii_lowercase(),
     })
+}
+
+/// How many commits wait for an acknowledgement now.
+pub(super) fn semi_sync_waiting(session: &mut Session, dialect: Dialect) -> Result<u32, SqlError> {
+    let rows = session.rows(dialect.semi_sync_state())?;
+    Ok(ending_in(&rows, WAITING).and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// The value of the status variable whose name ends so.
+fn ending_in<'a>(rows: &'a [Record], end: &str) -> Option<&'a str> {
+    rows.iter().find(|row| row.at(0).is_some_and(|name| name.ends_with(end))).and_then(|row| row.at(1))
 }
 
 /// A server's own domain counts as far as its own binlog goes: its gtid_slave_pos there is an echo that jumps over a lost tail.

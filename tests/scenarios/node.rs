@@ -232,6 +232,9 @@ impl Node {
         if self.server != Server::Up || now < self.ordered.1 + self.slow_ms {
             return;
         }
+        if want.writes == Writes::Closed && want.spare_waiting && self.waiting > 0 {
+            return step(self, Event::Role { order: want.order, outcome: RoleOutcome::Waiting }, now);
+        }
         if want.writes != Writes::Keep {
             self.semi_sync = want.semi_sync;
         }

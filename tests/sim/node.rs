@@ -183,17 +183,18 @@ pub struct RoleOrder {
     pub recover_to: Option<History>,
     pub semi_sync: bool,
     pub applied_first: bool,
+    pub spare_waiting: bool,
 }
 
 impl RoleOrder {
     pub fn of(want: &Want) -> RoleOrder {
         let recover_to = want.recover_to.clone();
-        let (semi_sync, applied_first) = (want.semi_sync, want.applied_first);
-        RoleOrder { order: want.order, writes: want.writes, receiver: want.receiver, recover_to, semi_sync, applied_first }
+        let (semi_sync, applied_first, spare_waiting) = (want.semi_sync, want.applied_first, want.spare_waiting);
+        RoleOrder { order: want.order, writes: want.writes, receiver: want.receiver, recover_to, semi_sync, applied_first, spare_waiting }
     }
     pub fn is(&self, want: &Want) -> bool {
         (self.order, self.writes, self.receiver) == (want.order, want.writes, want.receiver)
-            && (self.semi_sync, self.applied_first) == (want.semi_sync, want.applied_first)
+            && (self.semi_sync, self.applied_first, self.spare_waiting) == (want.semi_sync, want.applied_first, want.spare_waiting)
             && self.recover_to == want.recover_to
     }
 }
@@ -216,6 +217,7 @@ pub struct Agent {
     pub role_restarted_ms: u64,
     /// What the conversation with the server has found, to be reported when it is over.
     pub closed_at: Option<History>,
+    pub met_waiting: bool,
     pub watch: bool,
     pub save: Option<Record>,
     pub store_busy: bool,
@@ -341,6 +343,7 @@ impl Agent {
             role_opened: 0,
             role_restarted_ms: 0,
             closed_at: None,
+            met_waiting: false,
             watch: false,
             save: None,
             store_busy: false,

@@ -250,6 +250,11 @@ impl World {
             return;
         }
         match act {
+            Sql::Close if self.spared(at) => {
+                if let Some(agent) = &mut self.nodes[at].agent {
+                    agent.met_waiting = true;
+                }
+            }
             Sql::Close => {
                 self.close(at);
                 let history = self.nodes[at].server.history(at);
@@ -285,6 +290,12 @@ impl World {
             }
             Sql::Recover { target } => self.recover(at, target),
         }
+    }
+
+    /// Commits wait in it that the agent does not want ended.
+    fn spared(&self, at: usize) -> bool {
+        let server = &self.nodes[at].server;
+        server.own > server.committed && self.nodes[at].agent.as_ref().is_some_and(|agent| agent.role.spare_waiting)
     }
 
     fn reconnected(&mut self, at: usize) {

@@ -280,7 +280,12 @@ impl World {
             }
             Job::RoleDone { order } if server == Health::Up => {
                 agent.role_busy = false;
-                if let Some(history) = agent.closed_at.take() {
+                let (closed, waiting) = (agent.closed_at.take(), std::mem::take(&mut agent.met_waiting));
+                if waiting {
+                    self.post(at, Event::Role { order, outcome: RoleOutcome::Waiting });
+                    return self.after(at, RECONCILE_US, Job::Role);
+                }
+                if let Some(history) = closed {
                     self.role_report(at, order, RoleOutcome::Closed(history));
                 }
                 self.role_turn(at);
@@ -292,7 +297,7 @@ impl World {
 
     fn role_failed(&mut self, at: usize, order: u64, server: Health) {
         let Some(agent) = &mut self.nodes[at].agent else { return };
-        (agent.role_busy, agent.closed_at) = (false, None);
+        (agent.role_busy, agent.closed_at, agent.met_waiting) = (false, None, false);
         let why = if server == Health::Hung { "it hangs" } else { "it is dead, or the order was withdrawn" };
         self.post(at, Event::Role { order, outcome: RoleOutcome::Failed(why.to_owned()) });
         let wait = if server == Health::Up { self.set.thread_us } else { RECONCILE_US };

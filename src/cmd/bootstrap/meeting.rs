@@ -214,7 +214,7 @@ fn cause(error: &SqlError, config: &Config, me: NodeIndex) -> String {
             config.mysql.port,
             config.node(me).address
         ),
-        Fault::Lost | Fault::ReadOnly | Fault::Other => format!("waiting for {name}: {error}"),
+        Fault::Lost | Fault::ReadOnly | Fault::Unacknowledged | Fault::Other => format!("waiting for {name}: {error}"),
     }
 }
 
