@@ -236,7 +236,7 @@ impl Core {
 
     /// The last look at the server, if it was taken in the present era and is not old.
     pub(super) fn sample(&self) -> Option<&Sample> {
-        let sample = self.belief.sample.as_ref()?;
+        let sample = self.belief.sample.as_deref()?;
         let ok = matches!(self.belief.server, Some(ServerSeen::Ok(_)));
         (ok && sample.taken_ms >= self.belief.era_ms).then_some(sample)
     }

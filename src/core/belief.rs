@@ -59,7 +59,7 @@ pub struct Belief {
     pub claims_since: Option<Ms>,
     pub lease: LeaseSeen,
     pub server: Option<ServerSeen>,
-    pub sample: Option<Sample>,
+    pub sample: Option<Arc<Sample>>,
     /// Everything the peer's writes that ever reached this node: survives restarts of the server (facts: MariaDB forgets).
     pub mark: History,
     /// What the mark was one look earlier: who has applied that is close behind.
@@ -332,7 +332,7 @@ impl Core {
                 self.belief.mark_before = std::mem::replace(&mut self.belief.mark, mark);
             }
             self.note_flow(sample);
-            self.belief.sample = Some((**sample).clone());
+            self.belief.sample = Some(Arc::clone(sample));
             self.note_synced();
         } else if seen == ServerSeen::Dead {
             self.note_torn();
