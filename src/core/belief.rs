@@ -11,6 +11,7 @@ use super::event::{
     StoreSeen,
 };
 use super::history::History;
+use super::relation::Known;
 use super::state::State;
 use super::want::{ArbiterOrder, Hold};
 
@@ -66,6 +67,8 @@ pub struct Belief {
     pub mark_before: History,
     /// Everything of my own writes that the peer was ever seen to have: a server that lacks some of it has lost its tail.
     pub own_mark: History,
+    /// What these, my server's history and the peer's are to each other.
+    pub known: Known,
     pub closed: Option<(u64, History)>,
     pub closed_ms: Ms,
     pub found_closed_order: u64,
@@ -163,6 +166,7 @@ impl Belief {
             mark: History::default(),
             mark_before: History::default(),
             own_mark: History::default(),
+            known: Known::default(),
             closed: None,
             closed_ms: 0,
             found_closed_order: 0,
@@ -261,6 +265,7 @@ impl Core {
             Event::Merge(accepted) => self.belief.merge = Some(accepted),
             Event::Stop => self.belief.stop = true,
         }
+        self.relate();
         self.track();
     }
 

@@ -120,11 +120,12 @@ impl Core {
         if matches!(self.state, State::Quarantined) {
             return Receiver::Off;
         }
-        let (Some(theirs), Some(sample), true) = (&peer.beat.history, self.sample(), peer.beat.server_ok) else {
+        let known = peer.beat.history.is_some() && self.sample().is_some();
+        if !known || !peer.beat.server_ok {
             return if holding && !peer.beat.server_ok { Receiver::Off } else { Receiver::Keep };
-        };
+        }
         if holding {
-            let agree = theirs.agrees_on(&sample.history, &peer.beat.server_key);
+            let agree = self.relation().i_have_theirs && self.relation().they_have_theirs;
             let merges = peer.beat.state == State::Quarantined && peer.beat.merges;
             return if (agree || merges) && !peer.beat.state.holds() { Receiver::On } else { Receiver::Keep };
         }
@@ -213,7 +214,7 @@ impl Core {
             epoch: if holds { self.belief.want_record.epoch.max(self.belief.record.epoch) } else { self.belief.record.epoch },
             version: 0,
             gone: self.gone(),
-            candidate: self.candidate(),
+            candidate: self.candidate(why.is_none()),
             claims: self.belief.claims_since.is_some(),
             shy: self.failed_lately(),
             pause: self.belief.pause.number,
