@@ -52,7 +52,7 @@ impl Core {
         facts.set(Fact::PeerHeard, heard);
         facts.set(Fact::PeerLate, self.peer_late());
         facts.set(Fact::PeerEcho, echo);
-        facts.set(Fact::Mine, self.candidate() == self.id.number);
+        facts.set(Fact::Mine, self.candidate(self.not_ready_why().is_none()) == self.id.number);
         let Some(peer) = self.belief.peer.as_ref().filter(|_| heard) else { return };
         let beat = &peer.beat;
         facts.set(Fact::PeerHolds, beat.state.holds());
@@ -175,12 +175,11 @@ impl Core {
     }
 
     fn peer_applied(&self) -> bool {
-        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.as_ref());
-        let closed = self.belief.closed.as_ref().map(|(_, history)| history);
-        let (Some(theirs), Some(closed), Some(sample)) = (theirs, closed, &self.belief.sample) else {
+        let known = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.history.is_some());
+        if !known || self.belief.closed.is_none() || self.belief.sample.is_none() {
             return self.limits.both_write;
-        };
-        self.peer_echo() && theirs.contains_of(closed, &sample.server_key)
+        }
+        self.peer_echo() && self.relation().closed_there
     }
 
     pub(super) fn ping_answers(&self) -> bool {
@@ -236,7 +235,7 @@ impl Core {
 
     /// The last look at the server, if it was taken in the present era and is not old.
     pub(super) fn sample(&self) -> Option<&Sample> {
-        let sample = self.belief.sample.as_ref()?;
+        let sample = self.belief.sample.as_deref()?;
         let ok = matches!(self.belief.server, Some(ServerSeen::Ok(_)));
         (ok && sample.taken_ms >= self.belief.era_ms).then_some(sample)
     }
@@ -253,23 +252,20 @@ impl Core {
         let Some(sample) = &self.belief.sample else { return false };
         let silent_since = self.belief.peer.as_ref().map_or(0, |peer| if self.peer_heard() { 0 } else { peer.heard_ms });
         let alive = matches!(self.belief.server, Some(ServerSeen::Ok(_)));
-        let owed = self.owed();
-        let applier = sample.replica.as_ref().is_some_and(|replica| replica.applier_running) || sample.history.contains(&owed);
-        let all = sample.history.contains(&owed) && sample.history.contains(&self.belief.own_mark);
-        alive && sample.taken_ms >= silent_since && applier && all
+        alive && sample.taken_ms >= silent_since && self.owes_nothing(sample) && self.relation().own_mark_kept
     }
 
-    /// What was received and must be applied. Not what a quarantined peer wrote: that may conflict, and nobody waits for it.
-    fn owed(&self) -> History {
+    /// What was received is applied. What a quarantined peer wrote need not be: that may conflict, and nobody waits for it.
+    fn owes_nothing(&self, sample: &Sample) -> bool {
         match self.belief.peer.as_ref().filter(|peer| peer.beat.state == State::Quarantined) {
-            Some(peer) => self.belief.mark.without(&peer.beat.server_key),
-            None => self.belief.mark.clone(),
+            Some(peer) => sample.history.contains_without(&self.belief.mark, &peer.beat.server_key),
+            None => self.relation().mark_applied,
         }
     }
 
     /// Close enough to start a handover: the rest is applied while it drains.
     pub(super) fn nearly_applied(&self) -> bool {
-        self.sample().is_some_and(|sample| sample.history.contains(&self.belief.mark_before))
+        self.sample().is_some() && self.relation().mark_before_applied
     }
 
     /// Own transactions that the leader of the pair lacks.
@@ -279,7 +275,7 @@ impl Core {
 
     /// Whether there are any; `None` while they cannot be compared.
     pub(super) fn has_extra(&self) -> Option<bool> {
-        self.compared().map(|(sample, theirs)| !theirs.contains_of(&sample.history, &sample.server_key))
+        self.compared().map(|_| !self.relation().they_have_mine)
     }
 
     pub(super) fn agrees(&self) -> bool {
@@ -295,7 +291,7 @@ impl Core {
 
     /// This server has lost own transactions that the leader still has.
     pub(super) fn has_lost_tail(&self) -> bool {
-        self.compared().is_some_and(|(sample, theirs)| !sample.history.contains_of(theirs, &sample.server_key))
+        self.compared().is_some() && !self.relation().i_have_mine
     }
 
     /// What I have and what the leader has; `None` while there is no leader or either is not known.
@@ -312,13 +308,10 @@ impl Core {
     /// Nobody holds, both have what the other lacks, and the peer held the later epoch.
     fn diverged_behind(&self) -> bool {
         let Some(peer) = &self.belief.peer else { return false };
-        let (Some(sample), Some(theirs)) = (self.sample(), &peer.beat.history) else { return false };
-        let diverged = !sample.history.contains(theirs) && !theirs.contains(&sample.history);
+        let known = self.sample().is_some() && peer.beat.history.is_some();
+        let diverged = known && !self.relation().i_have_all && !self.relation().they_have_all;
         let other = 3 - self.id.number;
         // A quarantined peer has found that I lead: an epoch that it only claimed in vain must not leave nobody.
-        diverged
-            && peer.beat.state != State::Quarantined
-            && !peer.beat.state.holds()
-            && self.fitter(&peer.beat.history, peer.beat.epoch) == other
+        diverged && peer.beat.state != State::Quarantined && !peer.beat.state.holds() && self.fitter(&peer.beat) == other
     }
 }

@@ -1,8 +1,11 @@
 //! What a node says about itself in every heartbeat. Plain data; `peer::codec` puts it on the wire.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::history::History;
+use super::key::ServerKey;
 use super::state::State;
 
 /// One node's stance. Nothing here is a wish: each field is a fact its sender has confirmed or a promise it keeps.
@@ -39,7 +42,7 @@ pub struct Beat {
     /// The server answers and `history` was read from it in this state.
     pub server_ok: bool,
     /// GTID key of the sender's own writes (domain id or server UUID).
-    pub server_key: String,
+    pub server_key: ServerKey,
     /// Everything the sender's server has, read since it entered its present state; `None` = not known yet.
     pub history: Option<History>,
     /// What has reached the sender and is not applied there yet: its receiver must not write these anew.
@@ -66,5 +69,5 @@ pub struct Beat {
     /// Digest of the sender's configuration file.
     pub config: u64,
     /// Short reason why `ready` is false, for the peer's operator.
-    pub why: String,
+    pub why: Cow<'static, str>,
 }

@@ -11,6 +11,7 @@ use super::event::{
     StoreSeen,
 };
 use super::history::History;
+use super::relation::Known;
 use super::state::State;
 use super::want::{ArbiterOrder, Hold};
 
@@ -61,13 +62,15 @@ pub struct Belief {
     pub claims_since: Option<Ms>,
     pub lease: LeaseSeen,
     pub server: Option<ServerSeen>,
-    pub sample: Option<Sample>,
+    pub sample: Option<Arc<Sample>>,
     /// Everything the peer's writes that ever reached this node: survives restarts of the server (facts: MariaDB forgets).
     pub mark: History,
     /// What the mark was one look earlier: who has applied that is close behind.
     pub mark_before: History,
     /// Everything of my own writes that the peer was ever seen to have: a server that lacks some of it has lost its tail.
     pub own_mark: History,
+    /// What these, my server's history and the peer's are to each other.
+    pub known: Known,
     pub closed: Option<(u64, History)>,
     pub closed_ms: Ms,
     pub found_closed_order: u64,
@@ -166,6 +169,7 @@ impl Belief {
             mark: History::default(),
             mark_before: History::default(),
             own_mark: History::default(),
+            known: Known::default(),
             closed: None,
             closed_ms: 0,
             found_closed_order: 0,
@@ -264,6 +268,7 @@ impl Core {
             Event::Merge(accepted) => self.belief.merge = Some(accepted),
             Event::Stop => self.belief.stop = true,
         }
+        self.relate();
         self.track();
     }
 
@@ -335,7 +340,7 @@ impl Core {
                 self.belief.mark_before = std::mem::replace(&mut self.belief.mark, mark);
             }
             self.note_flow(sample);
-            self.belief.sample = Some((**sample).clone());
+            self.belief.sample = Some(Arc::clone(sample));
             self.note_synced();
         } else if seen == ServerSeen::Dead {
             self.note_torn();

@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use super::Core;
+use super::beat::Beat;
 use super::event::{Ms, ReplicaSample, ServerSeen};
-use super::history::History;
 use super::state::State;
 
 /// After a claim that could not open the server or add the address.
@@ -37,10 +37,10 @@ const REASONS: [Reason; 19] = [
 ];
 
 impl Core {
-    /// Number of the node that should hold the VIP by all I know; 0 = undecided.
-    pub(super) fn candidate(&self) -> u8 {
+    /// Number of the node that should hold the VIP by all I know; 0 = undecided. `ready`: this one could take over.
+    pub(super) fn candidate(&self, ready: bool) -> u8 {
         let (me, other) = (self.id.number, 3 - self.id.number);
-        if self.state.yields() || !self.ready() {
+        if self.state.yields() || !ready {
             return if self.state.holds() && !self.state.yields() { me } else { other };
         }
         let Some(peer) = self.belief.peer.as_ref().filter(|_| self.peer_heard()) else { return me };
@@ -60,15 +60,16 @@ impl Core {
         if peer.beat.state.holds() || peer.beat.state == State::Gate {
             return other;
         }
-        self.fitter(&peer.beat.history, peer.beat.epoch)
+        self.fitter(&peer.beat)
     }
 
     /// Both could serve: the one with all data, then the later holder, then the preferred one.
-    pub(super) fn fitter(&self, theirs: &Option<History>, peer_epoch: u64) -> u8 {
+    pub(super) fn fitter(&self, peer: &Beat) -> u8 {
         let (me, other) = (self.id.number, 3 - self.id.number);
-        let (Some(sample), Some(theirs)) = (self.sample(), theirs) else { return 0 };
-        let (i_have, they_have) = (sample.history.contains(theirs), theirs.contains(&sample.history));
-        match (i_have, they_have) {
+        if self.sample().is_none() || peer.history.is_none() {
+            return 0;
+        }
+        match (self.relation().i_have_all, self.relation().they_have_all) {
             (true, true) => {
                 if self.id.preferred {
                     me
@@ -78,7 +79,7 @@ impl Core {
             }
             (true, false) => me,
             (false, true) => other,
-            (false, false) => match self.belief.record.epoch.cmp(&peer_epoch) {
+            (false, false) => match self.belief.record.epoch.cmp(&peer.epoch) {
                 Ordering::Greater => me,
                 Ordering::Less => other,
                 Ordering::Equal if self.id.preferred => me,
@@ -90,10 +91,6 @@ impl Core {
     /// A claim of mine has just come to nothing: a peer that is ready goes first.
     pub(super) fn failed_lately(&self) -> bool {
         self.belief.claim_failed_ms.is_some_and(|at| self.since(at) < CLAIM_PAUSE_MS)
-    }
-
-    pub(super) fn ready(&self) -> bool {
-        self.not_ready_why().is_none()
     }
 
     /// Why this node could not take over now; `None` = it could.
@@ -114,12 +111,12 @@ impl Core {
             return false;
         }
         match (&peer.beat.history, self.sample()) {
-            (Some(theirs), Some(mine)) if peer.beat.server_ok => !mine.history.contains_of(theirs, &peer.beat.server_key),
+            (Some(_), Some(_)) if peer.beat.server_ok => !self.relation().i_have_theirs,
             _ => !(self.belief.alone || self.belief.record.holder && self.belief.record.epoch >= peer.beat.epoch),
         }
     }
 
     fn lacks_own_history(&self) -> bool {
-        self.sample().is_some_and(|sample| !sample.history.contains(&self.belief.own_mark))
+        self.sample().is_some() && !self.relation().own_mark_kept
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::beat::Beat;
 use super::history::History;
+use super::key::ServerKey;
 
 /// Milliseconds of CLOCK_BOOTTIME (the simulator's own clock in tests).
 pub type Ms = u64;
@@ -105,7 +106,7 @@ pub struct LeaseSeen {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerSeen {
-    Ok(Box<Sample>),
+    Ok(Arc<Sample>),
     /// No process listens.
     Dead,
     /// It did not answer within the hang limit.
@@ -119,7 +120,7 @@ pub enum ServerSeen {
 pub struct Sample {
     pub taken_ms: Ms,
     pub read_only: bool,
-    pub server_key: String,
+    pub server_key: ServerKey,
     pub history: History,
     /// `None`: replication from the peer is not configured.
     pub replica: Option<ReplicaSample>,

@@ -48,14 +48,14 @@ impl History {
         for set in text.split(',').map(str::trim).filter(|set| !set.is_empty()) {
             let mut parts = set.split(':').map(str::trim);
             let base = parts.next().filter(|key| is_key(key))?.to_ascii_lowercase();
-            let (mut key, mut intervals) = (base.clone(), 0);
+            let (mut tagged, mut intervals) = (None, 0);
             for part in parts {
                 if part.starts_with(|c: char| c.is_ascii_digit()) {
                     let (first, last) = parse_interval(part)?;
-                    found.add(&key, first, last);
+                    found.add(tagged.as_deref().unwrap_or(&base), first, last);
                     intervals += 1;
                 } else if is_tag(part) {
-                    key = format!("{base}:{}", part.to_ascii_lowercase());
+                    tagged = Some(format!("{base}:{}", part.to_ascii_lowercase()));
                 } else {
                     return None;
                 }
@@ -194,6 +194,10 @@ impl History {
             at
         });
         let list = &mut entries[at].1;
+        // As a rule it comes in order.
+        if list.last().is_none_or(|end| end.1 < first && first - end.1 > 1) {
+            return list.push((first, last));
+        }
         list.push((first, last));
         list.sort_unstable();
         let mut merged: Vec<(u64, u64)> = Vec::with_capacity(list.len());

@@ -11,6 +11,8 @@ mod candidate;
 pub mod event;
 pub mod fact;
 pub mod history;
+pub mod key;
+mod relation;
 pub mod rules;
 mod sentence;
 pub mod state;
@@ -314,7 +316,7 @@ impl View<'_> {
         self.core.belief.server.as_ref()
     }
     pub fn sample(&self) -> Option<&event::Sample> {
-        self.core.belief.sample.as_ref()
+        self.core.belief.sample.as_deref()
     }
     /// Since when acknowledged writes exist on this node only.
     pub fn unprotected_ms(&self) -> Option<Ms> {

@@ -5,30 +5,35 @@ use super::event::{FenceSeen, RemoteSeen, ServerSeen};
 use super::history::History;
 use super::state::State;
 
+/// A name in braces and what it stands for.
+type Name = (&'static str, fn(&Core) -> String);
+
+/// Only those that a sentence has are worked out.
+const NAMES: [Name; 15] = [
+    ("{peer}", |core| core.id.peer_name.clone()),
+    ("{vip}", |core| core.id.vip.clone()),
+    ("{epoch}", |core| core.belief.want_record.epoch.max(core.belief.record.epoch).to_string()),
+    ("{peer_epoch}", |core| core.belief.peer.as_ref().map_or(0, |peer| peer.beat.epoch).to_string()),
+    ("{gap}", |core| core.belief.gap_ms.to_string()),
+    ("{mac}", |core| core.belief.vip_claim.map_or_else(|| "another host".to_owned(), |(mac, _)| mac_text(mac))),
+    ("{why}", Core::why),
+    ("{peer_why}", Core::peer_why),
+    ("{extra}", |core| transactions(&core.raw_extra())),
+    ("{closed}", |core| core.belief.closed.as_ref().map_or_else(|| "an unknown position".to_owned(), |(_, at)| at.to_string())),
+    ("{behind}", Core::behind),
+    ("{risk}", Core::risk),
+    ("{remote}", Core::remote_why),
+    ("{fence}", Core::fence_why),
+    ("{arbiter}", Core::arbiter_why),
+];
+
 impl Core {
     pub(super) fn render(&self, template: &str) -> String {
-        if !template.contains('{') {
-            return template.to_owned();
+        let mut text = template.to_owned();
+        for (name, value) in NAMES.iter().filter(|(name, _)| template.contains(name)) {
+            text = text.replace(name, &value(self));
         }
-        let belief = &self.belief;
-        let peer = belief.peer.as_ref();
-        let pairs: [(&str, String); 12] = [
-            ("{peer}", self.id.peer_name.clone()),
-            ("{vip}", self.id.vip.clone()),
-            ("{epoch}", belief.want_record.epoch.max(belief.record.epoch).to_string()),
-            ("{peer_epoch}", peer.map_or(0, |peer| peer.beat.epoch).to_string()),
-            ("{gap}", belief.gap_ms.to_string()),
-            ("{mac}", belief.vip_claim.map_or_else(|| "another host".to_owned(), |(mac, _)| mac_text(mac))),
-            ("{why}", self.why()),
-            ("{peer_why}", self.peer_why()),
-            ("{extra}", transactions(&self.raw_extra())),
-            ("{closed}", belief.closed.as_ref().map_or_else(|| "an unknown position".to_owned(), |(_, history)| history.to_string())),
-            ("{behind}", self.behind()),
-            ("{risk}", self.risk()),
-        ];
-        let text = pairs.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
-        let text = text.replace("{remote}", &self.remote_why()).replace("{fence}", &self.fence_why());
-        text.replace("{arbiter}", &self.arbiter_why())
+        text
     }
 
     /// What is wrong on this node.

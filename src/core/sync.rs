@@ -14,14 +14,11 @@ impl Core {
         let connected = self.belief.sample.as_ref().and_then(|s| s.replica.as_ref()).is_some_and(|replica| replica.receiver_connected);
         let serves = |peer: &&super::belief::Peer| peer.beat.state == State::Active;
         let peer = self.belief.peer.as_ref().filter(serves).filter(|_| self.peer_heard() && self.state == State::Standby && connected);
-        let (Some(peer), Some(sample)) = (peer, &self.belief.sample) else {
+        if peer.is_none() {
             (self.belief.missing, self.belief.got_ms) = (false, self.belief.now);
             return;
-        };
-        let key = &peer.beat.server_key;
-        let have = sample.history.union(&self.belief.mark);
-        let missing = peer.beat.history.as_ref().is_some_and(|theirs| !have.contains_of(theirs, key));
-        let got = have.count_of(key);
+        }
+        let (missing, got) = (self.relation().missing, self.relation().got);
         if !missing || got > self.belief.got {
             self.belief.got_ms = self.belief.now;
         }

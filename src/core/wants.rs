@@ -22,7 +22,6 @@ impl Core {
         let (before, decided_by) = ((self.belief.refused, self.belief.stance_version), self.facts);
         self.note_refusal();
         let say = self.say();
-        let said = self.want.as_ref().map(|want| Arc::clone(&want.say)).filter(|said| **said == say);
         // Only these two can have changed since the rules were asked.
         if before != (self.belief.refused, self.belief.stance_version) {
             self.facts = self.facts();
@@ -49,7 +48,7 @@ impl Core {
             save: self.belief.record_known.then_some(self.belief.want_record),
             extra: if self.state == State::Quarantined { self.raw_extra() } else { History::default() },
             merge: self.belief.merge.clone(),
-            say: said.unwrap_or_else(|| Arc::new(say)),
+            say,
             exit: self.state == State::Stopped,
         };
         let more = self.want.as_ref().is_none_or(|old| asks_for_more(old, &want)) || facts != decided_by;
@@ -122,11 +121,12 @@ impl Core {
         if matches!(self.state, State::Quarantined) {
             return Receiver::Off;
         }
-        let (Some(theirs), Some(sample), true) = (&peer.beat.history, self.sample(), peer.beat.server_ok) else {
+        let known = peer.beat.history.is_some() && self.sample().is_some();
+        if !known || !peer.beat.server_ok {
             return if holding && !peer.beat.server_ok { Receiver::Off } else { Receiver::Keep };
-        };
+        }
         if holding {
-            let agree = theirs.agrees_on(&sample.history, &peer.beat.server_key);
+            let agree = self.relation().i_have_theirs && self.relation().they_have_theirs;
             let merges = peer.beat.state == State::Quarantined && peer.beat.merges;
             return if (agree || merges) && !peer.beat.state.holds() { Receiver::On } else { Receiver::Keep };
         }
@@ -201,7 +201,7 @@ impl Core {
         }
     }
 
-    fn say(&mut self) -> Beat {
+    fn say(&mut self) -> Arc<Beat> {
         let why = self.not_ready_why();
         let holds = self.state.holds();
         let sample = self.sample();
@@ -210,12 +210,12 @@ impl Core {
         // On a failing disk a server counts transactions that it could not log: nobody can ever have them.
         let sound = self.belief.disk_error.is_none();
         let settled = sound && (holds || self.read_only() && (self.limits.both_write || sample.is_some_and(|sample| sample.read_only)));
-        let mut beat = Beat {
+        let beat = Beat {
             state: self.state,
             epoch: if holds { self.belief.want_record.epoch.max(self.belief.record.epoch) } else { self.belief.record.epoch },
             version: 0,
             gone: self.gone(),
-            candidate: self.candidate(),
+            candidate: self.candidate(why.is_none()),
             claims: self.belief.claims_since.is_some(),
             shy: self.failed_lately(),
             pause: self.belief.pause.number,
@@ -239,19 +239,18 @@ impl Core {
             gated: self.belief.lease.gate != Gate::None,
             deadtime_ms: self.limits.deadtime,
             config: self.limits.config_digest,
-            why: why.unwrap_or_default().to_owned(),
+            why: why.unwrap_or_default().into(),
         };
-        self.number_beat(&mut beat);
-        beat
+        self.numbered(beat)
     }
 
     /// The version moves when anything but itself changed; my stance counts from the first version that says it.
-    fn number_beat(&mut self, beat: &mut Beat) {
-        let last = self.want.as_ref().map(|want| &*want.say);
+    fn numbered(&mut self, mut beat: Beat) -> Arc<Beat> {
+        let last = self.want.as_ref().map(|want| &want.say);
         let version = last.map_or(1, |said| said.version);
         beat.version = version;
-        if last == Some(beat) {
-            return;
+        if let Some(said) = last.filter(|said| ***said == beat) {
+            return Arc::clone(said);
         }
         beat.version = version + 1;
         let mine = beat.candidate == self.id.number;
@@ -263,11 +262,12 @@ impl Core {
         }
         // Only a holder's word tells the peer that commits do not wait for it.
         let alone = |beat: &Beat| beat.state.holds() && !beat.protected;
-        if !alone(beat) {
+        if !alone(&beat) {
             self.belief.unprotected_version = u64::MAX;
         } else if last.is_none_or(|said| !alone(said)) {
             self.belief.unprotected_version = beat.version;
         }
+        Arc::new(beat)
     }
 }
 

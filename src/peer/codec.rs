@@ -76,7 +76,7 @@ pub fn encode(header: &Header, beat: &Beat, keys: &Authkeys) -> Vec<u8> {
     let room = MAX_DATAGRAM - FIXED - ECHO * header.echoes.len() - 2 - 32;
     let mut body = serde_json::to_vec(beat).unwrap_or_default();
     if body.len() > room {
-        let short = Beat { history: None, unapplied: History::default(), closed: None, why: String::new(), ..beat.clone() };
+        let short = Beat { history: None, unapplied: History::default(), closed: None, why: "".into(), ..beat.clone() };
         body = serde_json::to_vec(&short).unwrap_or_default();
     }
     let mut bytes = Vec::with_capacity(FIXED + body.len() + 128);

@@ -120,7 +120,7 @@ fn look(setting: &Setting, kept: &mut Option<Session>, process: Option<&Process>
             Ok((session, seen)) => {
                 let family = session.family();
                 *kept = Some(session);
-                return ServerSeen::Ok(Box::new(sample(seen, family, taken_ms)));
+                return ServerSeen::Ok(Arc::new(sample(seen, family, taken_ms)));
             }
             // Killed by an operator, or timed out in the server: a new session tells more.
             Err(fault) if fault.fault == Fault::Lost && had_one && !dies(process) => {}
@@ -156,7 +156,7 @@ fn sample(seen: Observation, family: Family, taken_ms: Ms) -> Sample {
     Sample {
         taken_ms,
         read_only: seen.read_only,
-        server_key: seen.server_key,
+        server_key: seen.server_key.into(),
         history: seen.history,
         replica,
         semi_sync_on: seen.semi_sync_source_on,

@@ -1,6 +1,7 @@
 //! One box of the modelled world: kernel leases, a gate, a server, an epoch file, and what its actuators do with a `Want`.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, RemoteSeen, ReplicaSample, RoleOutcome, Sample, ServerSeen};
 use mmha::core::history::History;
@@ -179,10 +180,10 @@ impl Node {
                     received: self.history_with(at, self.received.max(self.applied)),
                     ..ReplicaSample::default()
                 };
-                ServerSeen::Ok(Box::new(Sample {
+                ServerSeen::Ok(Arc::new(Sample {
                     taken_ms: now,
                     read_only: self.read_only,
-                    server_key: (at + 1).to_string(),
+                    server_key: (at + 1).to_string().into(),
                     history: self.history(at),
                     replica: Some(replica),
                     semi_sync_on: self.semi_sync,
@@ -263,7 +264,7 @@ impl Node {
             self.waiting = 0; // their sessions are gone, they stay
         }
         self.done_order = want.order;
-        let at = usize::from(want.say.server_key == "2");
+        let at = usize::from(&*want.say.server_key == "2");
         let outcome = if outcome == RoleOutcome::Opened { outcome } else { RoleOutcome::Closed(self.history(at)) };
         step(self, Event::Role { order: want.order, outcome }, now);
     }

@@ -98,6 +98,8 @@ fn every_story_ends_well() {
         sum(|one| one.writes),
         sum(|one| one.moves)
     );
+    let digest = outcomes.iter().fold(0, |all: u64, one| all.rotate_left(1) ^ one.hash ^ one.steps ^ one.writes);
+    println!("digest of all decisions: {digest:016x}");
     for (pairs, with) in [("without", false), ("with", true)] {
         let exposed = outcomes.iter().filter(|one| one.arbiter == with).map(|one| one.exposed_us).max().unwrap_or(0);
         println!("{pairs} an arbiter two nodes could acknowledge for {} ms after a pause by the hypervisor", exposed / 1000);

@@ -8,6 +8,7 @@ use mmha::core::Core;
 use mmha::core::beat::Beat;
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, ReplicaSample, Sample};
 use mmha::core::history::History;
+use mmha::core::key::ServerKey;
 use mmha::core::want::{ArbiterOrder, Hold, Receiver, Remote, Want, Writes};
 use mmha::peer::codec::Header;
 use mmha::peer::session::Sessions;
@@ -60,6 +61,7 @@ pub enum Health {
 /// A modelled server. Transactions of one writer are numbered from 1 without gaps, so a count says which ones are there.
 #[derive(Debug, Clone)]
 pub struct Server {
+    key: ServerKey,
     pub up: Health,
     /// Grows with every start and end.
     pub number: u32,
@@ -88,8 +90,9 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new() -> Server {
+    pub fn new(at: usize) -> Server {
         Server {
+            key: (at + 1).to_string().into(),
             up: Health::Up,
             number: 0,
             up_since: 0,
@@ -150,7 +153,7 @@ impl Server {
         Sample {
             taken_ms,
             read_only: self.read_only,
-            server_key: (at + 1).to_string(),
+            server_key: self.key.clone(),
             history,
             replica: Some(replica),
             semi_sync_on: self.semi_sync,
@@ -281,7 +284,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(clock: Clock) -> Node {
+    pub fn new(at: usize, clock: Clock) -> Node {
         Node {
             clock,
             powered: true,
@@ -293,7 +296,7 @@ impl Node {
             agent: None,
             life: 0,
             session: 0,
-            server: Server::new(),
+            server: Server::new(at),
             record: Record::default(),
             disk_full: false,
             disk_us: 0,

@@ -1,7 +1,9 @@
 //! The agent's other threads: the observer of its server, the LAN's watcher, the store of the epoch file, the look at the peer's server and
 //! the role. Each does one thing at a time, takes a while over it, and may be cut short between its steps.
 
-use mmha::core::event::{Event, RemoteSeen, RoleOutcome, ServerSeen, StoreSeen};
+use std::sync::Arc;
+
+use mmha::core::event::{Event, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
 use mmha::core::want::{Hold, Receiver, Remote, Writes};
 
 use crate::node::Health;
@@ -78,7 +80,7 @@ impl World {
         self.watch.early[at] = sample;
     }
 
-    fn sample(&mut self, at: usize, taken_ms: u64) -> mmha::core::event::Sample {
+    fn sample(&mut self, at: usize, taken_ms: u64) -> Sample {
         let (connected, followed) = (self.streams[at].replica_sees, self.streams[1 - at].source_sees);
         self.nodes[at].server.sample(at, taken_ms, connected, followed)
     }
@@ -87,8 +89,8 @@ impl World {
         let up = self.nodes[at].server.up == Health::Up;
         let seen = match (up, if early { self.watch.early[at].take() } else { None }) {
             (false, _) => ServerSeen::Dead,
-            (true, Some(sample)) => ServerSeen::Ok(Box::new(mmha::core::event::Sample { taken_ms, ..sample })),
-            (true, None) => ServerSeen::Ok(Box::new(self.sample(at, taken_ms))),
+            (true, Some(sample)) => ServerSeen::Ok(Arc::new(Sample { taken_ms, ..sample })),
+            (true, None) => ServerSeen::Ok(Arc::new(self.sample(at, taken_ms))),
         };
         self.post(at, Event::Server(seen));
         let watch = self.nodes[at].agent.as_ref().is_some_and(|agent| agent.watch);

@@ -50,9 +50,9 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, set: Setting) -> World {
         let mut chance = Chance::new(seed);
-        let rates = set.rates;
         let arbiter = set.limits.arbiter_ttl.map(|ttl| Arbiter::new(ttl, set.etcd_rate));
-        let nodes = rates.map(|rate| Node::new(Clock::new(100_000_000, chance.between(20_000_000, 90_000_000_000), rate)));
+        let mut clock = |at: usize| Clock::new(100_000_000, chance.between(20_000_000, 90_000_000_000), set.rates[at]);
+        let nodes = [0, 1].map(|at| Node::new(at, clock(at)));
         World {
             set,
             chance,

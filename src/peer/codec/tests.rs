@@ -31,7 +31,7 @@ fn beat() -> Beat {
         receiving: true,
         protected: true,
         server_ok: true,
-        server_key: "1".to_owned(),
+        server_key: "1".into(),
         history: history("1:1-22,2:1-9"),
         closed: history("1:1-22"),
         asks: false,
@@ -43,13 +43,13 @@ fn beat() -> Beat {
         unapplied: History::default(),
         deadtime_ms: 2000,
         config: u64::MAX,
-        why: "its \"server\" \\ does not wörk".to_owned(),
+        why: "its \"server\" \\ does not wörk".into(),
     }
 }
 
 /// The largest values a beat without histories can have.
 fn widest() -> Beat {
-    let key = "ffffffff-ffff-ffff-ffff-ffffffffffff".to_owned();
+    let key = "ffffffff-ffff-ffff-ffff-ffffffffffff".into();
     let most = u64::MAX;
     let numbers = Beat {
         pause: most,
@@ -62,7 +62,7 @@ fn widest() -> Beat {
         config: most,
         ..beat()
     };
-    Beat { state: State::Quarantined, server_key: key, history: None, closed: None, why: String::new(), ..numbers }
+    Beat { state: State::Quarantined, server_key: key, history: None, closed: None, why: "".into(), ..numbers }
 }
 
 fn header(echoes: usize) -> Header {
@@ -175,7 +175,7 @@ fn a_history_that_does_not_fit_is_left_out() {
     let gaps: String = (0..100).map(|at| format!(":{}", 1 + 2 * at)).collect();
     let (mut whole, mut short) = (0, 0);
     for length in 0..1_000 {
-        let long = Beat { history: history(&format!("1{gaps}")), why: "x".repeat(length), ..beat() };
+        let long = Beat { history: history(&format!("1{gaps}")), why: "x".repeat(length).into(), ..beat() };
         let bytes = encode(&header(MAX_ECHOES), &long, &reader);
         assert!(bytes.len() <= MAX_DATAGRAM, "{} bytes", bytes.len());
         let (_, heard) = believe(&bytes, &reader).expect("believed");
@@ -183,7 +183,7 @@ fn a_history_that_does_not_fit_is_left_out() {
             assert_eq!(short, 0, "a longer one fitted after a shorter one did not");
             whole += 1;
         } else {
-            assert_eq!(heard, Beat { history: None, closed: None, why: String::new(), ..long });
+            assert_eq!(heard, Beat { history: None, closed: None, why: "".into(), ..long });
             short += 1;
         }
     }
