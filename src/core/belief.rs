@@ -112,6 +112,8 @@ pub struct Belief {
     pub got_ms: Ms,
     /// The peer was silent since my receiver connected: its connection may be dead and not know it.
     pub suspect: bool,
+    /// Since it connected, the receiver has once had everything that the writer said it had.
+    pub level: bool,
     pub semi_sync: bool,
     pub unprotected_since: Option<Ms>,
     pub extra_since: Option<Ms>,
@@ -198,6 +200,7 @@ impl Belief {
             got: 0,
             got_ms: now,
             suspect: false,
+            level: false,
             semi_sync: false,
             unprotected_since: None,
             extra_since: None,

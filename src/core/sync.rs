@@ -25,6 +25,14 @@ impl Core {
         (self.belief.missing, self.belief.got) = (missing, got);
     }
 
+    /// A commit waits until all that was written before it is received as well. So nobody waits for a receiver that still has to fetch what it
+    /// missed, which after a night can take minutes, nor for one whose connection brings nothing.
+    pub(super) fn track_level(&mut self) {
+        let connected = self.belief.sample.as_ref().and_then(|s| s.replica.as_ref()).is_some_and(|replica| replica.receiver_connected);
+        let level = self.belief.level || self.peer_heard() && !self.relation().missing;
+        self.belief.level = connected && !self.belief.suspect && level;
+    }
+
     pub(super) fn stalled(&self) -> bool {
         let suspect = self.belief.suspect && self.state == State::Standby;
         suspect || self.belief.missing && self.since(self.belief.got_ms) >= STALL_MS

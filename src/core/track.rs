@@ -13,6 +13,7 @@ impl Core {
     pub(super) fn track(&mut self) {
         self.track_semi_sync();
         self.track_stall();
+        self.track_level();
         self.track_claim();
         let heard = self.peer_heard();
         self.belief.solo = match self.state {

@@ -223,7 +223,7 @@ impl Core {
             refused: self.belief.refused,
             ready: why.is_none(),
             current: replica.is_some_and(|replica| replica.receiver_connected) && self.nearly_applied() && !self.failed_lately(),
-            receiving: replica.is_some_and(|replica| replica.receiver_connected) && !self.stalled(),
+            receiving: self.belief.level && replica.is_some_and(|replica| replica.receiver_connected) && !self.stalled(),
             protected: self.belief.synced && self.limits.lossless && !self.deaf_long(),
             server_ok: sound && matches!(self.belief.server, Some(ServerSeen::Ok(_))),
             server_key: self.belief.sample.as_ref().map(|s| s.server_key.clone()).unwrap_or_default(),

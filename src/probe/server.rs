@@ -140,7 +140,9 @@ fn judge(fault: SqlError) -> ServerSeen {
     match fault.fault {
         Fault::Refused | Fault::Lost => ServerSeen::Dead,
         Fault::Timeout => ServerSeen::Hung,
-        Fault::HostNotAllowed | Fault::WrongPassword | Fault::ReadOnly | Fault::Unacknowledged | Fault::Other => ServerSeen::Refuses(fault.text),
+        Fault::HostNotAllowed | Fault::WrongPassword | Fault::ReadOnly | Fault::Unacknowledged | Fault::Other => {
+            ServerSeen::Refuses(fault.text)
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use crate::sql::dialect::{Dialect, GIVE_UP_WAITING, START_EVENTS, STOP_EVENTS};
+use crate::sql::observe::semi_sync_waiting;
 use crate::sql::session::own_connections;
 use crate::sql::worker::Job;
-use crate::sql::observe::semi_sync_waiting;
 use crate::sql::{Family, Fault, History, Login, Observation, Record, Session, SqlError, observe};
 
 /// How long the fence may take by itself; most of the time nobody stands in its way.
@@ -94,8 +94,9 @@ fn fence_and_kill(
 ) -> Result<BTreeSet<u64>, SqlError> {
     let (started, mut killed, mut freed, mut wait) = (Instant::now(), BTreeSet::new(), false, ALONE);
     // A server full of clients has one place left for an administrator, and that is taken: the kills make room.
-    let fencer =
-        open_in_time(login, deadline, || end_some(killer, dialect, login, spare, waiters).map(|mut round| killed.append(&mut round.killed)))?;
+    let fencer = open_in_time(login, deadline, || {
+        end_some(killer, dialect, login, spare, waiters).map(|mut round| killed.append(&mut round.killed))
+    })?;
     let fencer_id = fencer.connection_id();
     let fence = Job::start("closing to writes", move || fence(fencer, dialect, deadline))?;
     loop {
