@@ -134,6 +134,8 @@ fn refused() {
     check("", "[arbiter]\nendpoints = [\"https://a\"]\nca_file = \"ca.pem\"\n", &["15:11: ca_file must be an absolute path"]);
     check("", "[arbiter]\nendpoints = [\"http://192.0.2.241\"]\n", &["14:14: endpoints: \"http://192.0.2.241:2379\" is on node \"db-01"]);
     check("", "[arbiter]\nendpoints = [\"http://a\"]\nuser = \"mmha\"\n", &["15:8: [arbiter] user and password_file belong together"]);
+    let in_clear = &["14:27: endpoints: \"http://b:2379\" would be told the password in clear: write https:// for all of them"];
+    check("", "[arbiter]\nendpoints = [\"https://a\", \"http://b\"]\nuser = \"mmha\"\npassword_file = \"/p\"\n", in_clear);
     check("name = \"shop\"", "", &["1:2: [cluster] needs name"]);
     check("[cluster]\nname = \"shop\"\n", "", &["[cluster] needs name"]);
     check("192.0.2.242", "192.0.2.241", &["8:11: both nodes have the address"]);
