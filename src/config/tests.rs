@@ -250,6 +250,18 @@ fn unreadable_file_is_reported_at_its_key() {
         |_: FileKind, path: &Path| if path == Path::new("/nowhere") { Err(Error::config("cannot open it")) } else { Ok(Secret::new("x")) };
     let said = Config::parse(Path::new("mmha.toml"), &text, refuse).unwrap_err().to_string();
     assert!(said.starts_with("mmha.toml:14:17: cannot open it"), "{said}");
+    for (section, kind) in [
+        ("[replication]", FileKind::ReplicationPassword),
+        ("[mysql]", FileKind::Password),
+        ("[arbiter]\nendpoints = [\"http://a\"]\nuser = \"mmha\"", FileKind::Password),
+    ] {
+        let text = format!("{BASE}{section}\npassword_file = \"/nowhere\"\n");
+        let refuse = |is: FileKind, path: &Path| {
+            if path == Path::new("/nowhere") { Err(Error::config(format!("no {is:?}"))) } else { Ok(Secret::new("x")) }
+        };
+        let said = Config::parse(Path::new("mmha.toml"), &text, refuse).unwrap_err().to_string();
+        assert!(said.contains(&format!(": no {kind:?}\n")), "{section}: {said}");
+    }
     for (key, kind) in [("ca_file", FileKind::Certificates), ("cert_file", FileKind::Certificates), ("key_file", FileKind::Key)] {
         let other = if key == "key_file" { "cert_file" } else { "key_file" };
         let text = format!("{BASE}[arbiter]\nendpoints = [\"https://a\"]\n{other} = \"/there\"\n{key} = \"/nowhere\"\n");
