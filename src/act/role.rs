@@ -90,6 +90,7 @@ pub fn run(setting: Setting, mut orders: Reader<Order>, report: impl Fn(u64, Rol
             actor.session = None;
             (actor.report)(order.order, RoleOutcome::Failed(fault.text));
         }
+        actor.renew();
         let _ = timer::wait_readable(&[orders.as_fd()], clock::now_ms() + RECONCILE_MS);
         orders.take_bell();
     }
@@ -295,9 +296,14 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
         given_up.store(attempt.is_err(), Ordering::SeqCst);
         let (session, outcome) = attempt?;
         if outcome.is_ok() {
-            self.session = Some(session.unworn(&self.setting.login, RENEW));
+            self.session = Some(session);
         }
         outcome
+    }
+
+    /// After the report: nobody waits for this.
+    fn renew(&mut self) {
+        self.session = self.session.take().map(|session| session.unworn(&self.setting.login, RENEW));
     }
 }
 

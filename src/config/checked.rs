@@ -38,7 +38,7 @@ impl Config {
         };
         let needed = &raw.replication.password_file;
         let needed = At { value: Some(needed.value.clone()), span: needed.span.clone(), sound: needed.sound };
-        let replication = read(FileKind::Password, &needed).unwrap_or_else(|| Secret::new(""));
+        let replication = read(FileKind::ReplicationPassword, &needed).unwrap_or_else(|| Secret::new(""));
         let mysql = read(FileKind::Password, &raw.mysql.password_file);
         let mut arbiter = None;
         if let Some(section) = &raw.arbiter {

@@ -19,6 +19,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Config> {
         let text = read(path)?;
         let config = Config::parse(path, &text, |kind, path| match kind {
+            FileKind::ReplicationPassword => secrets::read_replication_password(path),
             FileKind::Password => secrets::read_password(path),
             FileKind::Certificates => pem::read_certificates(path),
             FileKind::Key => pem::read_key(path),

@@ -13,6 +13,9 @@ const LARGEST: u64 = 64 * 1024;
 /// What a file that the configuration names must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
+    /// Of the replication account: `mmha init` makes it.
+    ReplicationPassword,
+    /// Somebody else's, which nobody but the operator knows.
     Password,
     /// One or more, PEM.
     Certificates,
@@ -20,9 +23,11 @@ pub enum FileKind {
     Key,
 }
 
+const MADE_BY_INIT: &str = "`mmha init` makes it, and both nodes need the same one";
+
 /// The whole file, one that `mmha init` makes.
 pub fn read(path: &Path) -> Result<Secret> {
-    read_else(path, "`mmha init` makes it, and both nodes need the same one")
+    read_else(path, MADE_BY_INIT)
 }
 
 /// The whole file; `remedy` for one that is not there.
@@ -34,9 +39,20 @@ pub fn read_else(path: &Path, remedy: &str) -> Result<Secret> {
     Ok(Secret::new(text))
 }
 
-/// The first line of a password file. At most 32 characters: the servers cut or refuse longer replication passwords.
+/// The first line of the replication account's password file.
+pub fn read_replication_password(path: &Path) -> Result<Secret> {
+    first_line(path, MADE_BY_INIT)
+}
+
+/// The first line of a password file that the operator writes.
 pub fn read_password(path: &Path) -> Result<Secret> {
-    let text = read(path)?;
+    let shown = path.display();
+    first_line(path, &format!("make it as root: install -m 600 /dev/null {shown}; then write the password on its first line"))
+}
+
+/// At most 32 characters: the servers cut or refuse longer replication passwords.
+fn first_line(path: &Path, remedy: &str) -> Result<Secret> {
+    let text = read_else(path, remedy)?;
     let password = text.reveal().lines().next().unwrap_or_default();
     let file = path.display();
     if password.is_empty() {
@@ -107,7 +123,12 @@ mod tests {
         check("\nhunter2", 0o600, Err("no password on its first line"));
         check(&"hunter2".repeat(5), 0o600, Err("longer than 32"));
         fs::remove_file(&path).unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("cannot open"));
+        let missing = |read: fn(&Path) -> Result<Secret>| read(&path).unwrap_err().to_string();
+        for said in [missing(read), missing(read_replication_password)] {
+            assert!(said.contains("cannot open") && said.contains("`mmha init` makes it"), "{said}");
+        }
+        let (said, shown) = (missing(read_password), path.display());
+        assert!(said.contains(&format!("install -m 600 /dev/null {shown};")) && !said.contains("mmha init"), "{said}");
         assert!(read(Path::new("/dev/null")).unwrap_err().to_string().contains("not a regular file"));
     }
 }

@@ -134,6 +134,8 @@ fn refused() {
     check("", "[arbiter]\nendpoints = [\"https://a\"]\nca_file = \"ca.pem\"\n", &["15:11: ca_file must be an absolute path"]);
     check("", "[arbiter]\nendpoints = [\"http://192.0.2.241\"]\n", &["14:14: endpoints: \"http://192.0.2.241:2379\" is on node \"db-01"]);
     check("", "[arbiter]\nendpoints = [\"http://a\"]\nuser = \"mmha\"\n", &["15:8: [arbiter] user and password_file belong together"]);
+    let in_clear = &["14:27: endpoints: \"http://b:2379\" would be told the password in clear: write https:// for all of them"];
+    check("", "[arbiter]\nendpoints = [\"https://a\", \"http://b\"]\nuser = \"mmha\"\npassword_file = \"/p\"\n", in_clear);
     check("name = \"shop\"", "", &["1:2: [cluster] needs name"]);
     check("[cluster]\nname = \"shop\"\n", "", &["[cluster] needs name"]);
     check("192.0.2.242", "192.0.2.241", &["8:11: both nodes have the address"]);
@@ -248,6 +250,18 @@ fn unreadable_file_is_reported_at_its_key() {
         |_: FileKind, path: &Path| if path == Path::new("/nowhere") { Err(Error::config("cannot open it")) } else { Ok(Secret::new("x")) };
     let said = Config::parse(Path::new("mmha.toml"), &text, refuse).unwrap_err().to_string();
     assert!(said.starts_with("mmha.toml:14:17: cannot open it"), "{said}");
+    for (section, kind) in [
+        ("[replication]", FileKind::ReplicationPassword),
+        ("[mysql]", FileKind::Password),
+        ("[arbiter]\nendpoints = [\"http://a\"]\nuser = \"mmha\"", FileKind::Password),
+    ] {
+        let text = format!("{BASE}{section}\npassword_file = \"/nowhere\"\n");
+        let refuse = |is: FileKind, path: &Path| {
+            if path == Path::new("/nowhere") { Err(Error::config(format!("no {is:?}"))) } else { Ok(Secret::new("x")) }
+        };
+        let said = Config::parse(Path::new("mmha.toml"), &text, refuse).unwrap_err().to_string();
+        assert!(said.contains(&format!(": no {kind:?}\n")), "{section}: {said}");
+    }
     for (key, kind) in [("ca_file", FileKind::Certificates), ("cert_file", FileKind::Certificates), ("key_file", FileKind::Key)] {
         let other = if key == "key_file" { "cert_file" } else { "key_file" };
         let text = format!("{BASE}[arbiter]\nendpoints = [\"https://a\"]\n{other} = \"/there\"\n{key} = \"/nowhere\"\n");

@@ -135,9 +135,7 @@ pub struct Sample {
 impl Sample {
     /// What has arrived and waits for the applier.
     pub fn unapplied(&self) -> History {
-        let waits = |replica: &&ReplicaSample| !self.history.contains_without(&replica.received, &self.server_key);
-        let replica = self.replica.as_ref().filter(waits);
-        replica.map(|replica| replica.received.without(&self.server_key).minus(&self.history)).unwrap_or_default()
+        self.replica.as_ref().map(|replica| self.history.unapplied(&replica.received, &self.server_key)).unwrap_or_default()
     }
 }
 

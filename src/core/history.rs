@@ -107,6 +107,13 @@ impl History {
         self.contains_of(other, key) && other.contains_of(self, key)
     }
 
+    /// What of `received` waits for the applier of the server of `key`, which has `self`. Its own writes come back as an echo that is not applied.
+    #[must_use]
+    pub fn unapplied(&self, received: &History, key: &str) -> History {
+        // As a rule nothing waits.
+        if self.contains_without(received, key) { History::default() } else { received.without(key).minus(self) }
+    }
+
     /// What one server wrote: its key, and for MySQL the tags under it.
     #[must_use]
     pub fn only(&self, key: &str) -> History {

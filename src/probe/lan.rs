@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use self::ping::Pings;
-use self::schedule::{Announcing, Every, Limiter};
+use self::schedule::{Announcing, Every, Limiter, Probing};
 use crate::sys::arp::{ArpPacket, ArpSocket, Mac};
 use crate::sys::netlink::{self, Link, Monitor};
 use crate::sys::{clock, timer};
@@ -146,7 +146,7 @@ struct Watcher<R> {
     look: Every,
     looked: Duration,
     survey: Every,
-    probing: Option<(Every, u32)>,
+    probing: Option<Probing>,
     announcing: Option<Announcing>,
     claims: Limiter,
     probes: Limiter,
@@ -179,7 +179,7 @@ impl<R: Fn(LanEvent)> Watcher<R> {
         loop {
             let now = clock::now();
             match inbox.try_recv() {
-                Ok(LanCommand::Probe { spacing }) => self.probing = Some((Every::new(spacing), 0)),
+                Ok(LanCommand::Probe { spacing }) => self.probing = Some(Probing::new(spacing)),
                 Ok(LanCommand::StopProbing) => self.probing = None,
                 Ok(LanCommand::Announce) => self.announcing = Some(Announcing::from(now)),
                 Ok(LanCommand::StopAnnouncing) => self.announcing = None,
@@ -218,6 +218,7 @@ impl<R: Fn(LanEvent)> Watcher<R> {
                 Ok(arp) => {
                     self.port = Some(Port { index: link.index, mac: link.mac, arp });
                     self.survey_box(link.index);
+                    self.probing.iter_mut().for_each(Probing::begin_round);
                 }
                 Err(_) => self.look.hurry(now + RETRY_AFTER),
             }
@@ -225,6 +226,7 @@ impl<R: Fn(LanEvent)> Watcher<R> {
         if self.carrier != Some(alive) {
             self.carrier = Some(alive);
             (self.report)(LanEvent::Carrier(alive));
+            self.probing.iter_mut().for_each(Probing::begin_round);
             if alive && self.announcing.is_some() {
                 self.announcing = Some(Announcing::from(now)); // whoever was cut off with us has not heard it
             }
@@ -287,19 +289,16 @@ impl<R: Fn(LanEvent)> Watcher<R> {
         {
             sent = self.config.vips.iter().try_for_each(|vip| port.arp.announce(*vip));
         }
-        if let Some((every, count)) = &mut self.probing
-            && every.due(now)
+        if let Some(probing) = &mut self.probing
+            && probing.due(now)
         {
-            match self.config.vips.iter().try_for_each(|vip| port.arp.send_probe(*vip)) {
-                Ok(()) if self.carrier == Some(true) => {
-                    *count += 1;
-                    (self.report)(LanEvent::ProbeSent { count: *count });
-                }
+            match probing.ask(&self.config.vips, |vip| port.arp.send_probe(vip)) {
+                Ok(()) if self.carrier == Some(true) => (self.report)(LanEvent::ProbeSent { count: probing.count() }),
                 Ok(()) => {} // into a dead cable: proves nothing
                 fault => sent = fault,
             }
         }
-        // Too much at once for the queue of the interface is no fault of the socket; the next round comes.
+        // Too much at once for the queue of the interface is no fault of the socket; the next turn comes.
         let is_full = |fault: &io::Error| fault.kind() == io::ErrorKind::WouldBlock || fault.raw_os_error() == Some(Errno::ENOBUFS as i32);
         if sent.is_err_and(|fault| !is_full(&fault)) {
             self.lose_socket(now);
@@ -321,7 +320,7 @@ impl<R: Fn(LanEvent)> Watcher<R> {
     fn sleep(&self, woken: &UnixStream) {
         let mut until = self.look.next().min(self.ping.next());
         if self.port.is_some() {
-            let probe = self.probing.as_ref().map(|(every, _)| every.next());
+            let probe = self.probing.as_ref().map(Probing::next);
             let announce = self.announcing.as_ref().map(Announcing::next);
             until = [probe, announce].into_iter().flatten().fold(until, Duration::min);
         }

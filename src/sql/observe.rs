@@ -32,7 +32,7 @@ pub struct Observation {
 impl Observation {
     /// What has arrived and waits for the applier.
     pub fn unapplied(&self) -> History {
-        self.replica.as_ref().map(|replica| replica.received.without(&self.server_key).minus(&self.history)).unwrap_or_default()
+        self.replica.as_ref().map(|replica| self.history.unapplied(&replica.received, &self.server_key)).unwrap_or_default()
     }
 }
 

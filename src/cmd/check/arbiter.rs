@@ -11,6 +11,10 @@ use crate::sys::run::run;
 use crate::sys::tls::Refusal;
 
 const OPENSSL_LIMIT: Duration = Duration::from_secs(5);
+/// 1.1.1 does not know -no-CAstore, and says its errors in other words (`sys::tls`).
+const OPENSSL_LEAST: u32 = 3;
+/// Of what the program says about itself, in characters.
+const VERSION_LONGEST: usize = 80;
 /// Long enough to renew a certificate without haste.
 const WARNED_BEFORE_DAYS: u32 = 14;
 
@@ -51,7 +55,12 @@ pub fn check(config: &Config, findings: &mut Findings) {
 fn check_openssl(arbiter: &Arbiter, findings: &mut Findings) -> bool {
     let why = match run("openssl", &["version"], None, OPENSSL_LIMIT) {
         Ok(output) if output.ok() => {
-            let version = output.stdout.split(" (").next().unwrap_or_default().trim();
+            let version = shown_version(&output.stdout);
+            if !is_new_enough(version) {
+                let why = format!("https goes through openssl, {OPENSSL_LEAST}.0 or later; here is \"{version}\"");
+                findings.fail("arbiter", why, "upgrade the package openssl (with the system: Debian 12 or later has it), on both nodes");
+                return false;
+            }
             findings.ok("arbiter", format!("https goes through {version}"));
             None
         }
@@ -65,6 +74,18 @@ fn check_openssl(arbiter: &Arbiter, findings: &mut Findings) -> bool {
     check_end("ca_file", arbiter.tls.ca_file.as_deref(), findings);
     check_end("cert_file", arbiter.tls.identity.as_ref().map(|(certificate, _)| certificate.as_path()), findings);
     true
+}
+
+/// "OpenSSL 3.0.17 1 Jul 2025 (Library: …)" without what is in brackets.
+fn shown_version(said: &str) -> &str {
+    let line = said.lines().next().unwrap_or_default().split(" (").next().unwrap_or_default().trim();
+    line.char_indices().nth(VERSION_LONGEST).map_or(line, |(end, _)| &line[..end])
+}
+
+/// Other programs of that name (LibreSSL) count their versions differently.
+fn is_new_enough(version: &str) -> bool {
+    let major = version.strip_prefix("OpenSSL ").and_then(|rest| rest.split('.').next());
+    major.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= OPENSSL_LEAST)
 }
 
 /// The first certificate of the file; what the members have is theirs to watch.
@@ -109,5 +130,28 @@ fn check_majority(config: &Config, arbiter: &Arbiter, findings: &mut Findings) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_openssl() {
+        for (said, shown, new_enough) in [
+            ("OpenSSL 3.0.17 1 Jul 2025 (Library: OpenSSL 3.0.17 1 Jul 2025)\n", "OpenSSL 3.0.17 1 Jul 2025", true),
+            ("OpenSSL 3.5.1 1 Jul 2025 (Library: OpenSSL 3.5.1 1 Jul 2025)\n", "OpenSSL 3.5.1 1 Jul 2025", true),
+            ("OpenSSL 4.0.0-alpha1 \n", "OpenSSL 4.0.0-alpha1", true),
+            ("OpenSSL 10.0.0\n", "OpenSSL 10.0.0", true),
+            ("OpenSSL 1.1.1w  11 Sep 2023\n", "OpenSSL 1.1.1w  11 Sep 2023", false),
+            ("OpenSSL 1.0.2k-fips  26 Jan 2017\n", "OpenSSL 1.0.2k-fips  26 Jan 2017", false),
+            ("LibreSSL 3.8.2\n", "LibreSSL 3.8.2", false),
+            ("OpenSSL\n", "OpenSSL", false),
+            ("", "", false),
+        ] {
+            assert_eq!((shown_version(said), is_new_enough(shown_version(said))), (shown, new_enough), "{said}");
+        }
+        assert_eq!(shown_version(&"ß".repeat(1 << 20)).chars().count(), VERSION_LONGEST);
     }
 }

@@ -1,5 +1,7 @@
 //! When the LAN thread does what. Pure: time is an argument.
 
+use std::io;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::sys::arp::Mac;
@@ -35,6 +37,44 @@ impl Every {
     /// The next turn no later than `then`.
     pub fn hurry(&mut self, then: Duration) {
         self.next = self.next.min(then);
+    }
+}
+
+/// Rounds of probes: in each, every address is asked for once.
+#[derive(Debug)]
+pub struct Probing {
+    turn: Every,
+    asked: usize,
+    rounds: u32,
+}
+
+impl Probing {
+    pub fn new(spacing: Duration) -> Probing {
+        Probing { turn: Every::new(spacing), asked: 0, rounds: 0 }
+    }
+    pub fn due(&mut self, now: Duration) -> bool {
+        self.turn.due(now)
+    }
+    pub fn next(&self) -> Duration {
+        self.turn.next()
+    }
+    /// Asks for the rest of the round. What cannot be sent ends the turn, and is where the next one goes on.
+    pub fn ask(&mut self, addresses: &[Ipv4Addr], send: impl Fn(Ipv4Addr) -> io::Result<()>) -> io::Result<()> {
+        while let Some(address) = addresses.get(self.asked) {
+            send(*address)?;
+            self.asked += 1;
+        }
+        self.asked = 0;
+        Ok(())
+    }
+    /// What was asked into a dead cable is asked again.
+    pub fn begin_round(&mut self) {
+        self.asked = 0;
+    }
+    /// One more counts; returns how many that makes.
+    pub fn count(&mut self) -> u32 {
+        self.rounds += 1;
+        self.rounds
     }
 }
 
@@ -106,6 +146,34 @@ mod tests {
         every.hurry(ms(1940));
         assert!(every.due(ms(1900)));
         assert_eq!(every.next(), ms(2000));
+    }
+
+    #[test]
+    fn a_round_goes_on_where_it_stopped() {
+        let addresses: Vec<Ipv4Addr> = (0..64).map(|last| Ipv4Addr::new(192, 0, 2, last)).collect();
+        let mut probing = Probing::new(ms(50));
+        let asked = std::cell::RefCell::new(Vec::new());
+        let turn = |probing: &mut Probing, room: usize| {
+            let full = asked.borrow().len() + room;
+            let send = |address| {
+                if asked.borrow().len() == full {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                asked.borrow_mut().push(address);
+                Ok(())
+            };
+            probing.ask(&addresses, send).is_ok()
+        };
+        assert_eq!([30, 0, 30, 30].map(|room| turn(&mut probing, room)), [false, false, false, true]);
+        assert_eq!(asked.take(), addresses, "each once, in four turns");
+        assert!(turn(&mut probing, 64), "the next round");
+        assert_eq!(asked.take(), addresses);
+        assert!(!turn(&mut probing, 30));
+        asked.take();
+        probing.begin_round();
+        assert!(turn(&mut probing, 64));
+        assert_eq!(asked.take(), addresses, "from the beginning");
+        assert_eq!([probing.count(), probing.count()], [1, 2]);
     }
 
     #[test]
