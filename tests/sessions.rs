@@ -210,6 +210,7 @@ fn the_role_thread_replaces_a_worn_session_after_its_report() {
         recover_to: None,
         semi_sync: false,
         applied_first: false,
+        spare_waiting: false,
     };
     let (writer, orders) = slot(order(1)).expect("slot");
     let (sender, reports) = channel();

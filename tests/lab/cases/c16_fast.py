@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+from mmhalab import net
 from mmhalab.measure import Measure
 from mmhalab.sh import ensure, wait_for
 
@@ -53,6 +54,28 @@ def fast_pair_through_the_usual_faults(lab):
         ensure(outage <= 1, f"outage {outage:.2f} s after {name} with a deadtime of 100 ms")
         lab.figure(f"{name}, fast", outage, target)
         told.append(f"{name} {outage:.3f} s (writes {writes:.3f})")
+    return ", ".join(told)
+
+
+def fast_pair_loses_its_cable(lab):
+    """The holder is cut off before its agent has looked at its server again: commits that wait there are met while it is closed, and dropped.
+    It comes back by itself."""
+    first, _ = _fast_pair(lab)
+    told = []
+    for _ in range(2):
+        with Measure(lab, writers=3) as load:
+            broken = time.monotonic()
+            net.set_cable(first.name, "down")
+            load.wait_served_by("db-02", broken, 20)
+            outage, writes = load.outage_since(broken)
+            net.set_cable(first.name, "up")
+            load.wait_holder("db-01", 90)
+            lab.wait_steady()
+            figures = load.finish()
+        figures.ensure_safe()
+        ensure(outage <= 1, f"outage {outage:.2f} s with a deadtime of 100 ms")
+        lab.figure("cable, fast", outage, 0.15)
+        told.append(f"{outage:.3f} s (writes {writes:.3f})")
     return ", ".join(told)
 
 
