@@ -1,11 +1,13 @@
 """Both boxes lose power, and what the servers suffer: dead, broken or late at the moment of a takeover, full of clients, out of disk."""
 
 import os
+import re
 import signal
 import time
 
 from c8_links import HOLDER, STANDBY
 from mmhalab import net
+from mmhalab.hold import held
 from mmhalab.lab import together
 from mmhalab.measure import Helper, Measure
 from mmhalab.sh import ensure, wait_for
@@ -126,8 +128,7 @@ def relay_log_behind_at_power_loss(lab):
     much; when the lock goes, it applies everything and only then serves. Nothing is lost."""
     first, second = lab.pair()
     with Measure(lab) as load:
-        second.sh(f"({second.client} -uroot -e 'LOCK TABLES shop.numbered READ; SELECT SLEEP(3600)' >/dev/null 2>&1 &)")
-        lock = wait_for(lambda: second.sql("SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'"), 5, "the lock")
+        lock = hold_table(second)
         held = time.monotonic()
         load.writer.wait_ack(held + 4, 20, "writes during the lock", HOLDER)
         wall = time.time()
@@ -148,6 +149,51 @@ def relay_log_behind_at_power_loss(lab):
         figures = load.finish()
     figures.ensure_safe()
     return f"\"{said[-40:]}\", serving {took:.2f} s after the lock went, {figures}"
+
+
+def rows_arrive_after_the_proof(lab):
+    """The holder's agent is dead, its server lives and is closed over SQL. Between the standby's proof, which had everything applied, and its
+    opening a last row arrives (root's, whom read-only does not stop) and a lock keeps it from being applied: the thread that opens stood still
+    for that moment. It looks again, refuses and says why; when the lock goes, the row is applied and the standby serves."""
+    first, second = lab.pair()
+    program = first.root / "usr/sbin/mmha"
+    with Measure(lab) as load:
+        load.writer.wait_ack(load.start + 1, 20, "some rows")
+        load.writer.stop()
+        wait_for(lambda: first.sql(COUNT) == second.sql(COUNT), 10, "the last row on both nodes")
+        lock, late = hold_table(second), f"late {load.writer.label}"
+        wall = time.time()
+        with held(second.agent_pid(), "role"):
+            os.rename(program, program.with_suffix(".away"))
+            os.kill(first.agent_pid(), signal.SIGKILL)
+            second.wait_event(wall, 46, "Opening the server")
+            last = first.sql(f"INSERT INTO shop.numbered (writer, n) VALUES ('{late}', 1); SELECT @@last_gtid")
+            wait_for(lambda: last in received(second), 2, "the row in the relay log")
+            ensure(second.state() == "open", f"too late: the standby is {second.state()}")
+        said = second.wait_event(wall, 45, "has been received and is not applied yet: not opening the server")
+        ensure(second.sql("SELECT @@read_only") == "1" and not second.holds_vip(), "the standby serves although it has not applied everything")
+        second.wait_event(wall, 38, "1 transaction")
+        second.sql(f"KILL {lock}")
+        freed = time.monotonic()
+        load.probe.wait_ack(freed, 20, "a read after the lock went", STANDBY)
+        took = time.monotonic() - freed
+        ensure(second.sql(f"SELECT COUNT(*) FROM shop.numbered WHERE writer='{late}'") == "1", "the late row is missing")
+        os.rename(program.with_suffix(".away"), program)
+        lab.wait_steady(120)
+        figures = load.finish()
+    figures.ensure_safe()
+    return f"\"{said}\", serving {took:.2f} s after the lock went, {figures}"
+
+
+def hold_table(box):
+    """Nothing is applied to the application's table until the returned session is killed."""
+    box.sh(f"({box.client} -uroot -e 'LOCK TABLES shop.numbered READ; SELECT SLEEP(3600)' >/dev/null 2>&1 &)")
+    return wait_for(lambda: box.sql("SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'"), 5, "the lock")
+
+
+def received(box):
+    """The last transaction received of each domain, as GTIDs."""
+    return re.search(r"Gtid_IO_Pos: (\S*)", box.sh([box.client, "-uroot", "-e", "SHOW REPLICA STATUS\\G"]))[1].split(",")
 
 
 class Crowd(Helper):
