@@ -92,8 +92,7 @@ fn fence_and_kill(
 ) -> Result<BTreeSet<u64>, SqlError> {
     let (started, mut killed, mut freed, mut wait) = (Instant::now(), BTreeSet::new(), false, ALONE);
     // A server full of clients has one place left for an administrator, and that is taken: the kills make room.
-    let fencer =
-        open_in_time(login, deadline, || kill_some(killer, dialect, login, spare).map(|mut round| killed.append(&mut round.killed)))?;
+    let fencer = open_in_time(login, deadline, || kill_some(killer, login, spare).map(|mut round| killed.append(&mut round.killed)))?;
     let fencer_id = fencer.connection_id();
     let fence = Job::start("closing to writes", move || fence(fencer, dialect, deadline))?;
     loop {
@@ -108,14 +107,14 @@ fn fence_and_kill(
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
-        killed.append(&mut kill_some(killer, dialect, login, spare)?.killed);
+        killed.append(&mut kill_some(killer, login, spare)?.killed);
         wait = BETWEEN_KILLS;
         if waiters == Waiters::Free && !freed && started.elapsed() > WAITERS_AFTER {
             killer.run(dialect.semi_sync_source_off())?;
             freed = true;
         }
     }
-    let blocker = kill_some(killer, dialect, login, spare)?.left.unwrap_or_else(|| "nobody that can be seen".to_owned());
+    let blocker = kill_some(killer, login, spare)?.left.unwrap_or_else(|| "nobody that can be seen".to_owned());
     Err(SqlError::timeout(format!(
         "server at {}: not read-only after {} ms; {blocker} holds it up",
         login.target,
@@ -133,7 +132,7 @@ fn tidy_up(mut killer: Session, dialect: Dialect, login: Login, spare: Spare, ne
         if dialect.family == Family::MySql {
             killer.run(dialect.semi_sync_source_off())?;
         }
-        kill_all(&mut killer, dialect, &login, &spare, newest, Instant::now() + LEFTOVERS)
+        kill_all(&mut killer, &login, &spare, newest, Instant::now() + LEFTOVERS)
     };
     Job::start("ending the sessions that are left", rest).map(Job::abandon)
 }
@@ -159,7 +158,7 @@ pub fn fence_remote(login: &Login, keys: Keys, spare: &Spare, limit: Duration) -
 pub fn kill_all_clients(session: &mut Session, login: &Login, spare: &Spare, limit: Duration) -> Result<(u32, Option<String>), SqlError> {
     let dialect = Dialect::of(session);
     let newest = newest(session, dialect)?;
-    let (killed, left) = kill_all(session, dialect, login, spare, newest, Instant::now() + limit)?;
+    let (killed, left) = kill_all(session, login, spare, newest, Instant::now() + limit)?;
     Ok((u32::try_from(killed.len()).unwrap_or(u32::MAX), left))
 }
 
@@ -192,13 +191,29 @@ struct Round {
 
 /// The connection that was made last: ids only grow. Whoever comes later finds the server read-only, and may look at it.
 fn newest(session: &mut Session, dialect: Dialect) -> Result<u64, SqlError> {
-    // MySQL without performance_schema shows nobody.
-    Ok(session.value(dialect.newest_session())?.and_then(|text| text.parse().ok()).unwrap_or(0))
+    let rows = from_process_list(session, dialect, "MAX(ID)")?;
+    Ok(rows.first().and_then(|row| row.at(0)).and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// ID, USER, HOST, COMMAND, TIME, STATE, INFO of every session.
+pub(super) fn sessions(session: &mut Session) -> Result<Vec<Record>, SqlError> {
+    let dialect = Dialect::of(session);
+    from_process_list(session, dialect, "ID, USER, HOST, COMMAND, TIME, STATE, LEFT(INFO, 80) AS INFO")
+}
+
+fn from_process_list(session: &mut Session, dialect: Dialect, columns: &str) -> Result<Vec<Record>, SqlError> {
+    let mut rows = Vec::new();
+    for list in dialect.process_lists() {
+        rows = session.rows(&format!("SELECT {columns} FROM {list}"))?;
+        if rows.first().is_some_and(|row| row.at(0).is_some()) {
+            break;
+        }
+    }
+    Ok(rows)
 }
 
 fn kill_all(
     session: &mut Session,
-    dialect: Dialect,
     login: &Login,
     spare: &Spare,
     newest: u64,
@@ -206,7 +221,7 @@ fn kill_all(
 ) -> Result<(BTreeSet<u64>, Option<String>), SqlError> {
     let mut killed = BTreeSet::new();
     loop {
-        let mut round = kill_once(session, dialect, login, spare, newest, usize::MAX)?;
+        let mut round = kill_once(session, login, spare, newest, usize::MAX)?;
         killed.append(&mut round.killed);
         if round.left.is_none() || Instant::now() >= deadline {
             return Ok((killed, round.left));
@@ -215,20 +230,13 @@ fn kill_all(
     }
 }
 
-fn kill_some(session: &mut Session, dialect: Dialect, login: &Login, spare: &Spare) -> Result<Round, SqlError> {
-    kill_once(session, dialect, login, spare, u64::MAX, KILLS_AT_ONCE)
+fn kill_some(session: &mut Session, login: &Login, spare: &Spare) -> Result<Round, SqlError> {
+    kill_once(session, login, spare, u64::MAX, KILLS_AT_ONCE)
 }
 
 /// Of the connections up to `newest`, whoever is busy first, and the longest first.
-fn kill_once(
-    session: &mut Session,
-    dialect: Dialect,
-    login: &Login,
-    spare: &Spare,
-    newest: u64,
-    at_most: usize,
-) -> Result<Round, SqlError> {
-    let rows = session.rows(dialect.sessions())?;
+fn kill_once(session: &mut Session, login: &Login, spare: &Spare, newest: u64, at_most: usize) -> Result<Round, SqlError> {
+    let rows = sessions(session)?;
     let own = own_connections(&login.target);
     let counts = |row: &Record| id_of(row).is_some_and(|id| id <= newest);
     let mut clients: Vec<&Record> = rows.iter().filter(|row| is_client(row, &own, spare) && counts(row)).collect();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::sql::dialect::{
     Dialect, SHOW_REPLICA_STATUS, START_APPLIER, START_EVENTS, START_RECEIVER, START_REPLICATION, STOP_RECEIVER, STOP_REPLICATION,
 };
-use crate::sql::fence::{Spare, kill_all_clients};
+use crate::sql::fence::{Spare, kill_all_clients, sessions};
 use crate::sql::quote::literal;
 use crate::sql::{ApplierState, Family, History, Login, ReceiverState, Record, Replica, Session, SqlError, status};
 
@@ -71,7 +71,7 @@ pub fn semi_sync_source(session: &mut Session, semi_sync: SemiSync) -> Result<()
 /// Ends the connections by which replicas read the binary log, each by an account in `users`: one whose replica has gone without a word would
 /// stand in the way of the replica's next, until TCP gives it up (the server waits for its end first).
 pub fn end_streams(session: &mut Session, users: &[String]) -> Result<(), SqlError> {
-    let rows = session.rows(Dialect::of(session).sessions())?;
+    let rows = sessions(session)?;
     let streams = |row: &&Record| {
         let user = row.get("USER").unwrap_or_default();
         row.get("COMMAND").unwrap_or_default().starts_with("Binlog Dump") && users.iter().any(|name| name == user)

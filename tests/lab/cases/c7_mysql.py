@@ -2,7 +2,8 @@
 
 import time
 
-from mmhalab.measure import Measure
+from mmhalab import net
+from mmhalab.measure import Helper, Measure
 from mmhalab.sh import ensure, wait_for
 
 
@@ -33,3 +34,43 @@ def mysql_pair_serves_and_survives(lab):
     figures.ensure_safe()
     ensure(outage <= 5, f"outage {outage:.2f} s")
     return f"{version}: outage {outage:.2f} s, failback {home:.2f} s, {figures}"
+
+
+class Holdout(Helper):
+    """Locks the application's table through the VIP and does not let go."""
+
+    SCRIPT = ("import pymysql, sys\nc = pymysql.connect(host=sys.argv[1], user='app', password='app-password').cursor()\n"
+              "c.execute('LOCK TABLES shop.numbered WRITE')\nprint('locked', flush=True)\nc.execute('SELECT SLEEP(600)')\n")
+
+    def __init__(self, directory):
+        super().__init__(directory, "holdout", ["-c", self.SCRIPT, net.VIP], net.CLIENT_NS)
+
+
+def mysql_without_performance_schema(lab):
+    """MySQL with performance_schema = OFF lists its sessions in the older place only. A client with a table lock stands in the way of a
+    switchover: its session is found and ended there, and the other node serves."""
+    boxes = lab.fresh("mysql")
+    first, _ = boxes
+    for box in boxes:
+        (box.root / "etc/mysql/conf.d/quiet.cnf").write_text("[mysqld]\nperformance_schema = OFF\n")
+        box.sh(["systemctl", "restart", box.unit])
+        box.wait_sql()
+        ensure(box.sql("SELECT @@performance_schema, (SELECT COUNT(*) FROM performance_schema.processlist)") == "0\t0", "it is on")
+    lab.configure()
+    for result in lab.bootstrap():
+        result.check()
+    lab.start_agents()
+    lab.wait_steady(90)
+    lab.make_application()
+    holdout = Holdout(lab.directory)
+    try:
+        wait_for(holdout.lines, 10, "the lock")
+        asked = time.monotonic()
+        first.mmha("switchover", timeout=60).check()
+        lab.wait_steady(60, "db-02")
+        took = time.monotonic() - asked
+        left = "SELECT COUNT(*) FROM information_schema.processlist WHERE user='app'"
+        wait_for(lambda: first.sql(left) == "0", 5, "the client's session to end")
+    finally:
+        holdout.stop()
+    return f"moved and steady {took:.1f} s after the request"
