@@ -161,13 +161,13 @@ def rows_arrive_after_the_proof(lab):
         load.writer.wait_ack(load.start + 1, 20, "some rows")
         load.writer.stop()
         wait_for(lambda: first.sql(COUNT) == second.sql(COUNT), 10, "the last row on both nodes")
-        lock = hold_table(second)
+        lock, late = hold_table(second), f"late {load.writer.label}"
         wall = time.time()
         with held(second.agent_pid(), "role"):
             os.rename(program, program.with_suffix(".away"))
             os.kill(first.agent_pid(), signal.SIGKILL)
             second.wait_event(wall, 46, "Opening the server")
-            last = first.sql("INSERT INTO shop.numbered (writer, n) VALUES ('late', 1); SELECT @@last_gtid")
+            last = first.sql(f"INSERT INTO shop.numbered (writer, n) VALUES ('{late}', 1); SELECT @@last_gtid")
             wait_for(lambda: last in received(second), 2, "the row in the relay log")
             ensure(second.state() == "open", f"too late: the standby is {second.state()}")
         said = second.wait_event(wall, 45, "has been received and is not applied yet: not opening the server")
@@ -177,7 +177,7 @@ def rows_arrive_after_the_proof(lab):
         freed = time.monotonic()
         load.probe.wait_ack(freed, 20, "a read after the lock went", STANDBY)
         took = time.monotonic() - freed
-        ensure(second.sql("SELECT COUNT(*) FROM shop.numbered WHERE writer='late'") == "1", "the late row is missing")
+        ensure(second.sql(f"SELECT COUNT(*) FROM shop.numbered WHERE writer='{late}'") == "1", "the late row is missing")
         os.rename(program.with_suffix(".away"), program)
         lab.wait_steady(120)
         figures = load.finish()
