@@ -1,6 +1,7 @@
 //! What servers do: clients' writes, statements of agents, replication with semi-sync, crashes and starts. A transaction is a number.
 
 use mmha::core::event::{Event, RoleOutcome};
+use mmha::core::fact::Fact;
 
 use crate::node::Health;
 use crate::queue::{Job, Sql, Us};
@@ -382,6 +383,9 @@ impl World {
     fn peer_has_taken_over(&mut self, at: usize) -> Option<bool> {
         let deadtime_us = self.set.limits.deadtime * 1000;
         let (now, asked) = (self.now, self.wire());
+        if self.nodes[at].agent.as_ref().is_some_and(|agent| agent.core.view().has(Fact::Cut)) {
+            return None; // a server that is cut off waits for an answer
+        }
         let peer = &self.nodes[1 - at].server;
         if !asked || peer.up != Health::Up {
             return Some(false);
