@@ -56,8 +56,8 @@ fn decide(config: &Config, me: NodeIndex) -> (Recovery, String) {
         return (Recovery::Keep, "commits here wait for no acknowledgement".into());
     }
     let peer = &config.node(me.other()).name;
-    wait_while_cut_off(peer);
-    let until = Instant::now() + (config.heartbeat.deadtime * 2).min(LONGEST);
+    let was_cut_off = wait_while_cut_off(peer);
+    let until = Instant::now() + if was_cut_off { LONGEST } else { (config.heartbeat.deadtime * 2).min(LONGEST) };
     let mut unanswered = 0;
     loop {
         let waits = Instant::now() < until;
@@ -65,7 +65,8 @@ fn decide(config: &Config, me: NodeIndex) -> (Recovery, String) {
             Ok(seen) if seen.writable => return (Recovery::Drop, format!("{peer} has taken over")),
             Ok(seen) if seen.up < FRESH || !waits || is_served() => return (Recovery::Keep, format!("{peer} has not taken over")),
             Ok(_) => {} // it is about to, or it may not
-            Err(_) if waits && !has_address(config, me) => {}
+            // A carrier comes back before a neighbour can be reached.
+            Err(_) if waits && (was_cut_off || !has_address(config, me)) => {}
             Err(error) => {
                 unanswered += 1;
                 if unanswered == LOOKS || error.fault == Fault::Refused {
@@ -78,15 +79,17 @@ fn decide(config: &Config, me: NodeIndex) -> (Recovery, String) {
 }
 
 /// Asked now, nobody would answer. The agent that lives here has killed this server for its commits that wait, or it died by itself.
-fn wait_while_cut_off(peer: &str) {
+fn wait_while_cut_off(peer: &str) -> bool {
     let until = Instant::now() + CUT_OFF;
-    if is_cut_off() {
-        let limit = CUT_OFF.as_secs() / 60;
-        say(&format!("this node is cut off: the server starts when {peer} can be asked what to keep, in {limit} minutes at the latest"));
+    if !is_cut_off() {
+        return false;
     }
+    let limit = CUT_OFF.as_secs() / 60;
+    say(&format!("this node is cut off: the server starts when {peer} can be asked what to keep, in {limit} minutes at the latest"));
     while is_cut_off() && Instant::now() < until {
         std::thread::sleep(AGAIN);
     }
+    true
 }
 
 fn is_cut_off() -> bool {
