@@ -195,7 +195,11 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
             Receiver::Restart => self.receive_anew(order, replica),
             Receiver::Recover => self.recover(order, seen),
             Receiver::Off if replica.receiver == ReceiverState::Stopped => Ok(()),
-            Receiver::Off => self.with("stopping the receiver", LOOK, |session, _, _| role::stop_receiver(session)),
+            // A stream to a peer that is gone would hold up the next one until its last packet is given up, a minute later.
+            Receiver::Off => self.with("ending replication with the peer", LOOK, |session, setting, _| {
+                role::end_streams(session, &setting.spare.users)?;
+                role::stop_receiver(session)
+            }),
         }
     }
 

@@ -63,9 +63,11 @@ fn decide(config: &Config, me: NodeIndex) -> (Recovery, String) {
         let waits = Instant::now() < until;
         match look(config, me) {
             Ok(seen) if seen.writable => return (Recovery::Drop, format!("{peer} has taken over")),
-            Ok(seen) if seen.up < FRESH || !waits || is_served() => return (Recovery::Keep, format!("{peer} has not taken over")),
+            Ok(seen) if seen.up < FRESH || !waits || (is_served() && !was_cut_off) => {
+                return (Recovery::Keep, format!("{peer} has not taken over"));
+            }
             Ok(_) => {} // it is about to, or it may not
-            // A carrier comes back before a neighbour can be reached.
+            // A carrier comes back before a neighbour can be reached, and a peer that was cut off too takes over only now.
             Err(_) if waits && (was_cut_off || !has_address(config, me)) => {}
             Err(error) => {
                 unanswered += 1;

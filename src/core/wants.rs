@@ -206,6 +206,7 @@ impl Core {
         let holds = self.state.holds();
         let sample = self.sample();
         let replica = sample.and_then(|sample| sample.replica.as_ref());
+        let receiving = self.belief.level && replica.is_some_and(|replica| replica.receiver_connected) && !self.stalled();
         // A look that began before the server was closed may lack what it took until then.
         // On a failing disk a server counts transactions that it could not log: nobody can ever have them.
         let sound = self.belief.disk_error.is_none();
@@ -222,8 +223,8 @@ impl Core {
             pause_minutes: self.pause_minutes(),
             refused: self.belief.refused,
             ready: why.is_none(),
-            current: replica.is_some_and(|replica| replica.receiver_connected) && self.nearly_applied() && !self.failed_lately(),
-            receiving: self.belief.level && replica.is_some_and(|replica| replica.receiver_connected) && !self.stalled(),
+            current: receiving && self.nearly_applied() && !self.failed_lately(),
+            receiving,
             protected: self.belief.synced && self.limits.lossless && !self.deaf_long(),
             server_ok: sound && matches!(self.belief.server, Some(ServerSeen::Ok(_))),
             server_key: self.belief.sample.as_ref().map(|s| s.server_key.clone()).unwrap_or_default(),

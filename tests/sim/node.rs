@@ -68,6 +68,7 @@ pub struct Server {
     pub up_since: Us,
     /// Starting, it asks its peer until then.
     pub asks_until: Option<Us>,
+    pub was_cut_off: bool,
     pub read_only: bool,
     pub semi_sync: bool,
     /// Own transactions in the binlog, and those of them that wait for nobody's acknowledgement any more.
@@ -97,6 +98,7 @@ impl Server {
             number: 0,
             up_since: 0,
             asks_until: None,
+            was_cut_off: false,
             read_only: true,
             semi_sync: false,
             own: 10,
@@ -116,7 +118,7 @@ impl Server {
     /// The relay log is fetched again; what becomes of commits that nobody acknowledged is decided at the next start.
     pub fn end(&mut self) {
         self.up = Health::Dead;
-        (self.number, self.asks_until) = (self.number + 1, None);
+        (self.number, self.asks_until, self.was_cut_off) = (self.number + 1, None, false);
         self.received = self.applied;
         (self.read_only, self.semi_sync, self.receiver, self.stalled) = (true, false, false, false);
         (self.applying, self.writing) = (false, false);

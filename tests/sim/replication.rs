@@ -15,6 +15,8 @@ const CONNECT_US: Us = 1_000_000;
 /// How often a starting server asks whether its peer has taken over, and how long a peer that came up itself cannot have (`cmd/recovery.rs`).
 const ASK_US: Us = 100_000;
 const FRESH_US: Us = 10_000_000;
+/// After a cut, its answer is waited for.
+const AFTER_CUT_US: Us = 10_000_000;
 /// TCP repeats what was lost.
 const REPEAT_US: Us = 200_000;
 
@@ -375,7 +377,8 @@ impl World {
         } else {
             server.committed = server.own;
         }
-        (server.up, server.up_since, server.asks_until, server.number) = (Health::Up, now, None, number + 1);
+        (server.up, server.up_since, server.number) = (Health::Up, now, number + 1);
+        (server.asks_until, server.was_cut_off) = (None, false);
         self.keep_connecting(1 - at, CONNECT_US);
     }
 
@@ -383,17 +386,21 @@ impl World {
     fn peer_has_taken_over(&mut self, at: usize) -> Option<bool> {
         let deadtime_us = self.set.limits.deadtime * 1000;
         let (now, asked) = (self.now, self.wire());
-        if self.nodes[at].agent.as_ref().is_some_and(|agent| agent.core.view().has(Fact::Cut)) {
-            return None; // a server that is cut off waits for an answer
-        }
         let peer = &self.nodes[1 - at].server;
-        if !asked || peer.up != Health::Up {
-            return Some(false);
-        }
-        let (open, fresh) = (!peer.read_only, now < peer.up_since + FRESH_US);
+        let (answers, open, fresh) = (asked && peer.up == Health::Up, !peer.read_only, now < peer.up_since + FRESH_US);
         let node = &mut self.nodes[at];
-        let late = now >= *node.server.asks_until.get_or_insert(now + 2 * deadtime_us);
-        if open || fresh || late || node.agent.is_some() { Some(open) } else { None }
+        if node.agent.as_ref().is_some_and(|agent| agent.core.view().has(Fact::Cut)) {
+            node.server.was_cut_off = true;
+            return None;
+        }
+        let patient = node.server.was_cut_off;
+        let patience_us = if patient { AFTER_CUT_US } else { 2 * deadtime_us };
+        let late = now >= *node.server.asks_until.get_or_insert(now + patience_us);
+        match answers {
+            true if open || fresh || late || node.agent.is_some() && !patient => Some(open),
+            false if late || !patient => Some(false),
+            _ => None,
+        }
     }
 
     /// A hung server goes on where it was.
