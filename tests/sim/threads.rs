@@ -172,11 +172,11 @@ impl World {
         let (full, wait) = (self.nodes[at].disk_full, self.nodes[at].disk_us);
         let forgotten = self.set.bugs.epoch_not_saved;
         let Some(agent) = &mut self.nodes[at].agent else { return };
-        let differs = |saved: mmha::core::event::Record| agent.save.filter(|record| *record != saved);
         match job {
             Job::Store if agent.store_busy => {}
             Job::Store => {
-                let Some(record) = differs(self.nodes[at].record) else { return };
+                let (saved, failed) = (self.nodes[at].record, agent.store_failed);
+                let Some(record) = agent.save.filter(|record| *record != saved || failed) else { return };
                 (agent.store_busy, agent.written) = (true, Some(record));
                 let wait = self.chance.between(wait / 2, wait) + self.set.thread_us;
                 self.after(at, wait, Job::Stored);
@@ -184,6 +184,7 @@ impl World {
             _ => {
                 agent.store_busy = false;
                 let Some(record) = agent.written.take() else { return };
+                agent.store_failed = full;
                 if full {
                     self.post(at, Event::Store(StoreSeen::Failed("disk full".into())));
                     return self.after(at, RETRY_US, Job::Store);
