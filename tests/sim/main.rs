@@ -34,6 +34,7 @@ mod chance;
 mod check;
 mod etcd;
 mod hunt;
+mod life;
 mod link;
 mod node;
 mod queue;
