@@ -140,7 +140,8 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
             close_writes(&setting.login, keys, &setting.spare, waiters, CLOSE)
         });
         let closed = match attempt {
-            Err(fault) if fault.fault == Fault::Unacknowledged => {
+            // It may not even have been let in.
+            Err(fault) if fault.fault == Fault::Unacknowledged || order.spare_waiting && seen.semi_sync_waiting > 0 => {
                 log::warn!("{}", fault.text);
                 (self.report)(order.order, RoleOutcome::Waiting);
                 return Ok(());
@@ -196,10 +197,13 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
             Receiver::Recover => self.recover(order, seen),
             Receiver::Off if replica.receiver == ReceiverState::Stopped => Ok(()),
             // A stream to a peer that is gone would hold up the next one until its last packet is given up, a minute later.
-            Receiver::Off => self.with("ending replication with the peer", LOOK, |session, setting, _| {
-                role::end_streams(session, &setting.spare.users)?;
-                role::stop_receiver(session)
-            }),
+            Receiver::Off => {
+                let alone = order.writes == Writes::Open && !order.semi_sync;
+                self.with("ending replication with the peer", LOOK, move |session, setting, _| {
+                    let ended = if alone { role::end_streams(session, &setting.spare.users) } else { Ok(()) };
+                    role::stop_receiver(session).and(ended)
+                })
+            }
         }
     }
 

@@ -56,9 +56,8 @@ fn decide(config: &Config, me: NodeIndex) -> (Recovery, String) {
         return (Recovery::Keep, "commits here wait for no acknowledgement".into());
     }
     let peer = &config.node(me.other()).name;
-    let was_cut_off = wait_while_cut_off(peer);
-    let until = Instant::now() + if was_cut_off { LONGEST } else { (config.heartbeat.deadtime * 2).min(LONGEST) };
-    let mut unanswered = 0;
+    let (mut until, give_up) = (Instant::now() + (config.heartbeat.deadtime * 2).min(LONGEST), Instant::now() + CUT_OFF);
+    let (mut unanswered, mut was_cut_off) = (0, false);
     loop {
         let waits = Instant::now() < until;
         match look(config, me) {
@@ -67,7 +66,16 @@ fn decide(config: &Config, me: NodeIndex) -> (Recovery, String) {
                 return (Recovery::Keep, format!("{peer} has not taken over"));
             }
             Ok(_) => {} // it is about to, or it may not
-            // A carrier comes back before a neighbour can be reached, and a peer that was cut off too takes over only now.
+            // The agent that lives here has killed this server for its commits that wait, or it died by itself: nobody is served by it now.
+            Err(_) if Instant::now() < give_up && is_cut_off() => {
+                if !was_cut_off {
+                    say(&format!(
+                        "this node is cut off: the server starts when {peer} can be asked what to keep, in 10 minutes at the latest"
+                    ));
+                }
+                // A carrier comes back before a neighbour can be reached, and a peer that was cut off too takes over only then.
+                (was_cut_off, until) = (true, Instant::now() + LONGEST);
+            }
             Err(_) if waits && (was_cut_off || !has_address(config, me)) => {}
             Err(error) => {
                 unanswered += 1;
@@ -78,20 +86,6 @@ fn decide(config: &Config, me: NodeIndex) -> (Recovery, String) {
         }
         std::thread::sleep(AGAIN);
     }
-}
-
-/// Asked now, nobody would answer. The agent that lives here has killed this server for its commits that wait, or it died by itself.
-fn wait_while_cut_off(peer: &str) -> bool {
-    let until = Instant::now() + CUT_OFF;
-    if !is_cut_off() {
-        return false;
-    }
-    let limit = CUT_OFF.as_secs() / 60;
-    say(&format!("this node is cut off: the server starts when {peer} can be asked what to keep, in {limit} minutes at the latest"));
-    while is_cut_off() && Instant::now() < until {
-        std::thread::sleep(AGAIN);
-    }
-    true
 }
 
 fn is_cut_off() -> bool {

@@ -357,11 +357,11 @@ impl Core {
                 self.belief.closed = Some((order, history));
                 self.belief.closed_ms = self.belief.now;
             }
-            RoleOutcome::Waiting if order == self.order => self.belief.kill_server = true,
+            RoleOutcome::Waiting if order == self.order && self.must_spare_waiting() => self.belief.kill_server = true,
             RoleOutcome::Waiting => {}
             RoleOutcome::FoundClosed => self.belief.found_closed_order = order,
             RoleOutcome::Opened => self.belief.opened_order = order,
-            RoleOutcome::Reconnected => (self.belief.suspect, self.belief.got_ms) = (false, self.belief.now),
+            RoleOutcome::Reconnected => (self.belief.suspect, self.belief.level, self.belief.got_ms) = (false, false, self.belief.now),
             RoleOutcome::Failed(text) if order == self.order => self.belief.role_error = text,
             RoleOutcome::Failed(_) => {}
         }

@@ -128,8 +128,6 @@ pub struct Sample {
     pub semi_sync_active: bool,
     /// Commits that wait for the peer's acknowledgement.
     pub semi_sync_waiting: u32,
-    /// Crash recovery drops what nobody acknowledged once the peer has taken over (MariaDB, `mmha recovery`).
-    pub truncates: bool,
 }
 
 impl Sample {

@@ -26,15 +26,15 @@ impl Core {
     }
 
     /// A commit waits until all that was written before it is received as well. So nobody waits for a receiver that still has to fetch what it
-    /// missed, which after a night can take minutes, nor for one whose connection brings nothing.
+    /// missed, which after a night can take minutes, nor for one whose connection brings nothing. Nobody waits for a holder's.
     pub(super) fn track_level(&mut self) {
         let connected = self.belief.sample.as_ref().and_then(|s| s.replica.as_ref()).is_some_and(|replica| replica.receiver_connected);
-        let level = self.belief.level || self.peer_heard() && !self.relation().missing;
-        self.belief.level = connected && !self.belief.suspect && level;
+        let level = self.state.holds() || self.belief.level || self.peer_heard() && !self.relation().missing;
+        self.belief.level = connected && level;
     }
 
     pub(super) fn stalled(&self) -> bool {
-        let suspect = self.belief.suspect && self.state == State::Standby;
+        let suspect = self.belief.suspect && matches!(self.state, State::Standby | State::Isolated);
         suspect || self.belief.missing && self.since(self.belief.got_ms) >= STALL_MS
     }
 
@@ -164,14 +164,14 @@ impl Core {
     }
 
     /// Without a handover, commits that wait get no acknowledgement any more: ending their sessions would commit them here alone. Crash recovery
-    /// drops them instead, and the tail is fetched from the survivor.
+    /// drops them instead, and the tail is fetched from the survivor. Where the kill has not helped, they are ended.
     pub(super) fn must_spare_waiting(&self) -> bool {
-        let closing = matches!(self.state, State::Release | State::Standby | State::Isolated | State::Failed);
-        let waits = self.belief.sample.as_ref().is_some_and(|sample| sample.truncates && sample.semi_sync_on);
+        let closing = matches!(self.state, State::Release | State::Standby | State::Gate | State::Isolated | State::Failed);
         // A peer that claims hears nothing of me, though the last echo is not old yet; one that leads receives from me no more.
         let taken = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.claims || peer.beat.state.holds());
         // What waited when I fell asleep may wait still, for a peer that has taken over meanwhile.
-        closing && waits && self.may_kill() && (!self.peer_echo() || self.peer_late() || taken || self.belief.slept)
+        let in_vain = !self.peer_echo() || self.peer_late() || taken || self.belief.slept;
+        closing && in_vain && self.may_kill() && !self.belief.kill_server
     }
 
     pub(super) fn slept_long(&self) -> bool {

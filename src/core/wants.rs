@@ -111,7 +111,7 @@ impl Core {
 
     fn receiver(&self) -> Receiver {
         if self.limits.both_write {
-            return Receiver::On;
+            return if self.stalled() { Receiver::Restart } else { Receiver::On };
         }
         let holding = matches!(self.state, State::Open | State::Address | State::Active);
         let Some(peer) = self.belief.peer.as_ref().filter(|_| self.peer_heard()) else {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::core::event::{Ms, ReplicaSample, Sample, ServerSeen};
-use crate::sql::{ApplierState, Family, Fault, Login, Observation, ReceiverState, Session, SqlError, bounded, observe};
+use crate::sql::{ApplierState, Fault, Login, Observation, ReceiverState, Session, SqlError, bounded, observe};
 use crate::sys::file;
 use crate::sys::pidfd::Process;
 use crate::sys::slot::Reader;
@@ -118,9 +118,8 @@ fn look(setting: &Setting, kept: &mut Option<Session>, process: Option<&Process>
         });
         match outcome {
             Ok((session, seen)) => {
-                let family = session.family();
                 *kept = Some(session);
-                return ServerSeen::Ok(Arc::new(sample(seen, family, taken_ms)));
+                return ServerSeen::Ok(Arc::new(sample(seen, taken_ms)));
             }
             // Killed by an operator, or timed out in the server: a new session tells more.
             Err(fault) if fault.fault == Fault::Lost && had_one && !dies(process) => {}
@@ -146,7 +145,7 @@ fn judge(fault: SqlError) -> ServerSeen {
     }
 }
 
-fn sample(seen: Observation, family: Family, taken_ms: Ms) -> Sample {
+fn sample(seen: Observation, taken_ms: Ms) -> Sample {
     let replica = seen.replica.map(|replica| ReplicaSample {
         receiver_running: replica.receiver != ReceiverState::Stopped,
         receiver_connected: replica.receiver == ReceiverState::Running,
@@ -164,6 +163,5 @@ fn sample(seen: Observation, family: Family, taken_ms: Ms) -> Sample {
         semi_sync_on: seen.semi_sync_source_on,
         semi_sync_active: seen.semi_sync_active && seen.semi_sync_clients > 0,
         semi_sync_waiting: seen.semi_sync_waiting,
-        truncates: family == Family::MariaDb,
     }
 }

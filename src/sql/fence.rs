@@ -20,7 +20,7 @@ const BETWEEN_KILLS: Duration = Duration::from_millis(2);
 const LEFTOVERS: Duration = Duration::from_secs(10);
 /// A position that reads the same this far apart stands still.
 const STILL_FOR: Duration = Duration::from_millis(2);
-/// How long MySQL's killed commits may wait for an acknowledgement before they are let go.
+/// How long MySQL's killed commits may wait for an acknowledgement before they are let go, and how long nobody is killed who may come to wait.
 const WAITERS_AFTER: Duration = Duration::from_millis(100);
 
 /// Who keeps its sessions. This process's own, the server's threads and replicas are always spared.
@@ -67,12 +67,14 @@ pub fn close_writes(login: &Login, keys: Keys, spare: &Spare, waiters: Waiters, 
     let login = login.within(limit + Duration::from_secs(1));
     let mut killer = open_in_time(&login, deadline, || Ok(()))?;
     let dialect = Dialect::of(&killer);
+    // MySQL has no crash recovery that drops them.
+    let waiters = if dialect.family == Family::MySql { Waiters::Free } else { waiters };
     let events_stopped = stop_events(&mut killer, dialect)?;
     let killed = match fence_and_kill(&mut killer, dialect, &login, spare, waiters, deadline) {
         Ok(killed) => u32::try_from(killed.len()).unwrap_or(u32::MAX),
         Err(error) => {
             if events_stopped {
-                killer.run(START_EVENTS)?;
+                let _ = killer.run(START_EVENTS); // the first error says more
             }
             return Err(error);
         }
@@ -95,7 +97,7 @@ fn fence_and_kill(
     let (started, mut killed, mut freed, mut wait) = (Instant::now(), BTreeSet::new(), false, ALONE);
     // A server full of clients has one place left for an administrator, and that is taken: the kills make room.
     let fencer = open_in_time(login, deadline, || {
-        end_some(killer, dialect, login, spare, waiters).map(|mut round| killed.append(&mut round.killed))
+        end_some(killer, dialect, login, spare, (waiters, started)).map(|mut round| killed.append(&mut round.killed))
     })?;
     let fencer_id = fencer.connection_id();
     let fence = Job::start("closing to writes", move || fence(fencer, dialect, deadline))?;
@@ -111,7 +113,7 @@ fn fence_and_kill(
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
-        match end_some(killer, dialect, login, spare, waiters) {
+        match end_some(killer, dialect, login, spare, (waiters, started)) {
             Ok(mut round) => killed.append(&mut round.killed),
             Err(error) => {
                 let _ = killer.run(&format!("KILL {fencer_id}"));
@@ -125,7 +127,7 @@ fn fence_and_kill(
             freed = true;
         }
     }
-    let blocker = end_some(killer, dialect, login, spare, waiters)?.left.unwrap_or_else(|| "nobody that can be seen".to_owned());
+    let blocker = end_some(killer, dialect, login, spare, (waiters, started))?.left.unwrap_or_else(|| "nobody that can be seen".to_owned());
     Err(SqlError::timeout(format!(
         "server at {}: not read-only after {} ms; {blocker} holds it up",
         login.target,
@@ -133,16 +135,24 @@ fn fence_and_kill(
     )))
 }
 
-/// A fence that is through has met nobody who waits; one that is not may be held up by them.
-fn end_some(killer: &mut Session, dialect: Dialect, login: &Login, spare: &Spare, waiters: Waiters) -> Result<Round, SqlError> {
-    let waiting = if waiters == Waiters::Spare { semi_sync_waiting(killer, dialect)? } else { 0 };
-    if waiting > 0 {
-        let place = &login.target;
-        return Err(SqlError {
-            code: None,
-            fault: Fault::Unacknowledged,
-            text: format!("server at {place}: not closed: {waiting} commits wait for an acknowledgement that cannot come"),
-        });
+/// A fence that is through has met nobody who waits; one that is not may be held up by them, or by who is in the middle of a commit and about to
+/// wait: nobody is killed at first.
+fn end_some(
+    killer: &mut Session,
+    dialect: Dialect,
+    login: &Login,
+    spare: &Spare,
+    (waiters, started): (Waiters, Instant),
+) -> Result<Round, SqlError> {
+    if waiters == Waiters::Spare {
+        let waiting = semi_sync_waiting(killer, dialect)?;
+        if waiting > 0 {
+            let text = format!("server at {}: not closed: {waiting} commits wait for an acknowledgement that cannot come", login.target);
+            return Err(SqlError { code: None, fault: Fault::Unacknowledged, text });
+        }
+        if started.elapsed() < WAITERS_AFTER {
+            return Ok(Round::default());
+        }
     }
     kill_some(killer, login, spare)
 }
@@ -207,6 +217,7 @@ fn stop_events(session: &mut Session, dialect: Dialect) -> Result<bool, SqlError
     Ok(true)
 }
 
+#[derive(Default)]
 struct Round {
     /// Connection ids told to end in this round; one that lingers is told again.
     killed: BTreeSet<u64>,

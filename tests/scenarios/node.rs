@@ -189,7 +189,6 @@ impl Node {
                     semi_sync_on: self.semi_sync,
                     semi_sync_active: self.semi_sync && connected,
                     semi_sync_waiting: u32::try_from(self.waiting).expect("few"),
-                    truncates: true,
                 }))
             }
         }

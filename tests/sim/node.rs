@@ -161,7 +161,6 @@ impl Server {
             semi_sync_on: self.semi_sync,
             semi_sync_active: self.semi_sync && followed,
             semi_sync_waiting: u32::try_from(self.own - self.committed).expect("few"),
-            truncates: true,
         }
     }
 }
