@@ -9,23 +9,27 @@ from mmhalab.measure import Measure
 from mmhalab.sh import ensure, wait_for
 
 
-def lose_and_return(lab, fault, repair, outage_bound, direct=False, writers=1):
-    """Break db-01 under load, see db-02 serve, repair, see db-01 serve again; returns (outage, write outage, failback outage, figures)."""
+def lose_and_return(lab, fault, repair, outage_bound, direct=False, writers=1, lasting=0, home_bound=None):
+    """Break db-01 under load, see db-02 serve for `lasting` seconds at least, repair, see db-01 serve again, with writes standing still for
+    `home_bound` at most; returns (outage, write outage, failback outage, figures)."""
     first, second = lab.pair()
     with Measure(lab, direct=[first] if direct else [], writers=writers) as load:
         broken = time.monotonic()
         fault(first)
         load.wait_served_by("db-02", broken, 40)
+        if lasting:
+            load.writer.wait_ack(broken + lasting, lasting + 20, "writes without the first node", "db-02")
         outage, writes = load.outage_since(broken)
         back = time.monotonic()
         repair(first)
         load.wait_holder("db-01", 150)
         load.wait_served_by("db-01", back, 30)
-        home, _ = load.outage_since(back)
+        home, home_writes = load.outage_since(back)
         lab.wait_steady()
         figures = load.finish()
     figures.ensure_safe()
     ensure(outage <= outage_bound, f"outage {outage:.2f} s, more than {outage_bound} s")
+    ensure(home_bound is None or home_writes <= home_bound, f"writes stood still for {home_writes:.2f} s at the return")
     return outage, writes, home, figures
 
 

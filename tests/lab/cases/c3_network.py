@@ -18,25 +18,8 @@ def cable_of_the_holder_pulled(lab):
 def cable_of_the_holder_out_for_half_a_minute(lab):
     """As before under five writers, and for so long that the server which was killed for its waiting commits starts again before the cable is
     back: it waits for the answer what to keep of them. Nobody waits for the stream that has to catch up."""
-    first, _ = lab.pair()
-    with Measure(lab, writers=5) as load:
-        broken = time.monotonic()
-        net.set_cable(first.name, "down")
-        load.wait_served_by("db-02", broken, 20)
-        load.writer.wait_ack(broken + OUT_S, OUT_S + 20, "writes without the first node", "db-02")
-        away, _ = load.outage_since(broken)
-        back = time.monotonic()
-        net.set_cable(first.name, "up")
-        load.wait_holder("db-01", 90)
-        load.wait_served_by("db-01", back, 30)
-        outage, writes = load.outage_since(back)
-        lab.wait_steady()
-        figures = load.finish()
-    figures.ensure_safe()
-    ensure(away <= 6, f"outage {away:.2f} s")
-    ensure(writes <= 3, f"writes stood still for {writes:.2f} s at the return")
-    lab.figure("return after half a minute, writes", writes, 0.3)
-    return f"outage {away:.2f} s; at the return {outage:.2f} s (writes {writes:.2f}), {figures}"
+    pull, plug = (lambda box: net.set_cable(box.name, "down")), (lambda box: net.set_cable(box.name, "up"))
+    return told(*lose_and_return(lab, pull, plug, 6, writers=5, lasting=OUT_S, home_bound=3))
 
 
 def switch_port_of_the_holder_dead(lab):
