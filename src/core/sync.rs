@@ -33,6 +33,12 @@ impl Core {
         self.belief.level = connected && level;
     }
 
+    /// The writer gives the copy up unless it hears soon that the receiver has caught up: that must be seen at once.
+    pub(super) fn levels(&self) -> bool {
+        let replica = self.belief.sample.as_ref().and_then(|sample| sample.replica.as_ref());
+        !self.belief.level && replica.is_some_and(|replica| replica.receiver_connected)
+    }
+
     pub(super) fn stalled(&self) -> bool {
         let suspect = self.belief.suspect && matches!(self.state, State::Standby | State::Isolated);
         suspect || self.belief.missing && self.since(self.belief.got_ms) >= STALL_MS

@@ -179,7 +179,7 @@ impl Core {
         match self.state {
             State::Gate | State::Open | State::Address | State::Fence | State::Drain | State::Granted | State::Release => true,
             State::Active => self.since(self.entered_ms) < 2_000,
-            State::Standby if self.peer_heard() => self.belief.peer.as_ref().is_some_and(handing_over) || self.just_in(),
+            State::Standby if self.peer_heard() => self.belief.peer.as_ref().is_some_and(handing_over) || self.just_in() || self.levels(),
             _ => self.just_in(),
         }
     }

@@ -22,19 +22,23 @@ pub fn compare(config: &Config, me: NodeIndex, file: &Path, extra: &str) -> Resu
     let (mine, keys) = here(config, me, tables.into_iter().collect())?;
     let known = mine.minus(&extra);
     let ours = changes_in(file, &keys, &known)?;
-    if ours.transactions != extra.count() {
-        let (seen, file) = (ours.transactions, file.display());
-        return Err(Error::refused(format!("\"{file}\" shows {seen} of {} transactions: what it lacks cannot be compared", extra.count())));
-    }
-    if ours.unfinished > 0 {
-        let (here, peer) = (&config.node(me).name, &config.node(me.other()).name);
-        return Err(Error::refused(format!(
-            "the server has left a transaction half written in its binlog, for instance on a full disk: {peer} cannot fetch it, {here} has to be \
-             filled anew, see `mmha rejoin --discard`"
-        )));
+    let (here, peer) = (&config.node(me).name, &config.node(me.other()).name);
+    if let Some(lack) = lack(&ours, &extra) {
+        return Err(Error::refused(format!("{lack}: {peer} cannot fetch it, {here} has to be filled anew, see `mmha rejoin --discard`")));
     }
     let theirs = theirs(config, me, &known, &keys)?;
-    judge(&ours, &theirs, &config.node(me.other()).name)
+    judge(&ours, &theirs, peer)
+}
+
+/// What of the extra transactions nobody can fetch from this server.
+fn lack(ours: &Changes, extra: &History) -> Option<String> {
+    if ours.unfinished > 0 {
+        return Some("the server has left a transaction half written in its binlog, for instance on a full disk".to_owned());
+    }
+    let (seen, count) = (ours.transactions, extra.count());
+    (seen != count).then(|| {
+        format!("the server's binlogs show {seen} of {count} transactions; the rest was purged, or counted and never written (a full disk)")
+    })
 }
 
 /// What this server has, and the key columns of the tables.
@@ -144,6 +148,19 @@ mod tests {
             rows: rows.iter().map(|row| (*row).to_owned()).collect(),
             statements: statements.iter().map(|text| (*text).to_owned()).collect(),
             cut: false,
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_fetch() {
+        let extra = History::parse("1:20-21").expect("a history");
+        let ours = |transactions, unfinished| Changes { transactions, unfinished, ..Changes::default() };
+        assert_eq!(lack(&ours(2, 0), &extra), None);
+        for (changes, part) in
+            [(ours(2, 1), "half written"), (ours(1, 1), "half written"), (ours(1, 0), "show 1 of 2"), (ours(3, 0), "show 3 of 2")]
+        {
+            let said = lack(&changes, &extra).expect("something lacks");
+            assert!(said.contains(part), "{said}");
         }
     }
 
