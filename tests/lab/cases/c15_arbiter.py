@@ -60,6 +60,7 @@ def arbiter_serves(lab):
     """A pair with an arbiter comes up; check and status of both nodes are content and name the holder of the lease; a restarted agent keeps
     the address; a stopped service hands the lease over with the address, and failback brings both home."""
     first, second = _pair(lab)
+    wait_for(lambda: first.status()["arbiter"]["lease"] == "here", 10, "the holder to have the lease")
     for box in lab.boxes:
         check = box.mmha("check", timeout=60)
         ensure(check.rc == 0 and "a majority answers; db-01 has the lease" in check.out, f"check at {box.name}:\n{check.out}{check.err}")
