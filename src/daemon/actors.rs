@@ -50,7 +50,7 @@ impl Actors {
             blessed_until_ms: (now + self.blessing_ms).min(want.hold_until_ms),
             keys: Arc::clone(&self.keys),
         };
-        match changed(|last, want| last.order != want.order || last.vip != want.vip || last.say != want.say) {
+        match changed(|last, want| (last.order, last.vip, last.gate) != (want.order, want.vip, want.gate) || last.say != want.say) {
             true => self.link.put(order),
             false => self.link.put_quietly(order),
         }

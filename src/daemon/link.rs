@@ -116,6 +116,7 @@ pub fn run(setting: Setting, mut orders: Reader<Order>, events: SyncSender<Messa
         let now = clock::now_ms();
         let order = orders.get();
         link.notice_gap(now.saturating_sub(turn_ms), &order);
+        link.shut_early(&order);
         turn_ms = now;
         let due = now >= next_ms;
         let changed = link.answer_now || order.say.version != link.sent_version;
@@ -179,6 +180,13 @@ impl Link {
         self.stood_still_ms = Some(gap_ms);
         let _ = act_gate::shut();
         self.setting.lease.remove(clock::now_ms());
+    }
+
+    /// A handover waits for nothing but this: not for the next heartbeat, which would do the same.
+    fn shut_early(&mut self, order: &Order) {
+        if order.gate == Hold::No && self.gate == Gate::Open && act_gate::shut().is_ok() {
+            self.gate = Gate::Shut;
+        }
     }
 
     fn may_hold(&self) -> bool {

@@ -24,8 +24,9 @@ impl World {
     pub fn hurry(&mut self, at: usize) {
         let local = self.nodes[at].clock.now(self.now);
         let Some(agent) = &self.nodes[at].agent else { return };
-        let wait = (agent.sent_us + HURRY_US).min(agent.next_us).saturating_sub(local).max(self.set.thread_us / 2);
-        self.turn_in(at, wait);
+        let slot = (agent.sent_us + HURRY_US).min(agent.next_us).saturating_sub(local);
+        let wait = if agent.must_shut() { 0 } else { slot };
+        self.turn_in(at, wait.max(self.set.thread_us / 2));
     }
 
     fn turn_in(&mut self, at: usize, local: Us) {
@@ -48,6 +49,7 @@ impl World {
         let gap_ms = (local - agent.turned_us) / 1000;
         agent.turned_us = local;
         self.notice_gap(at, gap_ms);
+        self.shut_early(at);
         let keepalive = self.set.limits.keepalive * 1000;
         let Some(agent) = &mut self.nodes[at].agent else { return };
         let due = local >= agent.next_us;
@@ -83,6 +85,16 @@ impl World {
             agent.latched = Some(order);
             (agent.address, agent.gate) = (Address::Absent, Gate::Shut);
             (self.nodes[at].vip_until, self.nodes[at].gate_until) = (0, 0);
+        }
+    }
+
+    /// A handover waits for the gate alone, and not for the next heartbeat.
+    fn shut_early(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let Some(agent) = node.agent.as_mut().filter(|agent| agent.must_shut()) else { return };
+        agent.gate = Gate::Shut;
+        if !self.set.bugs.gate_never_shuts {
+            node.gate_until = 0;
         }
     }
 

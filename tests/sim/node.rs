@@ -330,6 +330,10 @@ impl Node {
 }
 
 impl Agent {
+    pub fn must_shut(&self) -> bool {
+        self.orders.gate == Hold::No && self.gate == Gate::Open
+    }
+
     pub fn new(core: Core, sessions: Sessions, local: Us) -> Agent {
         let orders = Orders { order: 0, vip: Hold::Keep, gate: Hold::Keep, say: Arc::clone(&core.want().say), hold_until_ms: 0 };
         let role = RoleOrder { order: 0, writes: Writes::Keep, ..RoleOrder::of(core.want()) };
