@@ -11,6 +11,7 @@ use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::act::gate::{self as act_gate, MARK_OPEN, MARK_SHUT};
 use crate::act::lease::Lease;
@@ -23,12 +24,15 @@ use crate::daemon::Message;
 use crate::error::{Error, Result};
 use crate::peer::codec::{self, Refusal};
 use crate::peer::session::{Sessions, Verdict};
+use crate::sys::netlink::Callers;
 use crate::sys::slot::Reader;
 use crate::sys::udp::LinkSocket;
 use crate::sys::{clock, timer};
 
 /// Datagrams sent out of turn are at least this far apart.
 const HURRY_MS: Ms = 2;
+/// The clients of the old connections are told at the cost of everybody else's outage; some thousands are told in this time.
+const HANG_UP_LIMIT: Duration = Duration::from_millis(20);
 /// Datagrams read in one turn; the rest waits for the next, so that a flood cannot stop the sending.
 const READ_AT_MOST: usize = 256;
 
@@ -73,6 +77,7 @@ pub struct Setting {
     pub paths: Vec<Path>,
     pub sessions: Sessions,
     pub lease: Lease,
+    pub callers: Callers,
     pub watchdog: Option<Guard>,
     pub gate_available: bool,
     pub keepalive_ms: Ms,
@@ -216,6 +221,7 @@ impl Link {
         self.send(order, gate);
         // After the gate: removing an address may wait for the kernel's network lock.
         if order.vip == Hold::No || !self.may_hold() {
+            self.hang_up();
             self.setting.lease.remove(now);
         }
         let gone = self.setting.lease.state() == Address::Absent && matches!(self.gate, Gate::Shut | Gate::None);
@@ -227,6 +233,13 @@ impl Link {
         }
         // Last: a heartbeat does not wait for a slow device.
         self.guard(|guard| guard.feed(now));
+    }
+
+    /// Before the address goes: afterwards no reset leaves. Who is not reset waits until its own patience ends.
+    fn hang_up(&self) {
+        if matches!(self.setting.lease.state(), Address::Held { .. }) {
+            let _ = self.setting.callers.hang_up(HANG_UP_LIMIT);
+        }
     }
 
     /// Without the device nothing is held: what is held is let go at once.

@@ -31,12 +31,15 @@ use crate::probe::{disk, lan, server};
 use crate::report::QUARANTINE;
 use crate::sql::Login;
 use crate::sql::fence::Spare;
+use crate::sys::netlink::Callers;
 use crate::sys::slot::{Writer, slot};
 use crate::sys::{rt, signal, sysctl, udp::LinkSocket};
 
 const EPOCH: &str = "/var/lib/mmha/epoch";
 /// The arbiter's lease that this run, or the one before, has not given back.
 const ARBITER: &str = "/run/mmha/arbiter";
+/// For a module of the kernel to be found and loaded.
+const LOAD_LIMIT: Duration = Duration::from_secs(2);
 /// Threads of ours do little; locked memory counts.
 const STACK: usize = 256 * 1024;
 /// For the first word of the peer's server; a healthy one speaks within a millisecond.
@@ -149,10 +152,15 @@ impl Starter<'_> {
             paths.push(link::Path { socket, peer: SocketAddrV4::new(*peer, heartbeat.port) });
         }
         let session = random().map_err(|fault| cannot("read /dev/urandom", &fault))?;
+        let callers = Callers { ips: self.config.vip.ips(), port: self.config.mysql.port };
+        if let Err(fault) = callers.count(LOAD_LIMIT) {
+            log::warn!("the kernel does not say who is connected ({fault}): clients are not told when the address leaves");
+        }
         let setting = link::Setting {
             paths,
             sessions: Sessions::new(cluster_id(&self.config.cluster), self.me.0 + 1, session, millis(heartbeat.deadtime)),
             lease: Lease::find(self.interface, self.config.vip.ips(), heartbeat.lease),
+            callers,
             watchdog,
             gate_available: self.gate_available,
             keepalive_ms: millis(heartbeat.keepalive),

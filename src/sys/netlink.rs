@@ -4,6 +4,7 @@
 //! Trust: a dump may be partial without a word (NLM_F_DUMP_INTR is not surfaced), so lists are hints, repeated periodically; what counts is the
 //! result of adding and deleting. A request the library cannot decode never ends by itself: the deadline ends it.
 
+mod callers;
 mod drive;
 mod leaser;
 mod monitor;
@@ -22,6 +23,7 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, Li
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{AddressMessageBuilder, Error, RouteMessageBuilder};
 
+pub use callers::Callers;
 use drive::call;
 pub use leaser::Leaser;
 pub use monitor::Monitor;

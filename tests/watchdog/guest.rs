@@ -113,6 +113,7 @@ impl Link {
             paths: vec![link::Path { socket, peer: std::net::SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 694) }],
             sessions: Sessions::new(1, 1, 7, limits::millis(heartbeat.deadtime)),
             lease: Lease::find("lo", vec![VIP], heartbeat.lease),
+            callers: netlink::Callers { ips: vec![VIP], port: 3306 },
             watchdog: Some(watchdog),
             gate_available: false,
             keepalive_ms: limits::millis(heartbeat.keepalive),
