@@ -268,6 +268,17 @@ impl Node {
         step(self, Event::Role { order: want.order, outcome }, now);
     }
 
+    /// Without waiting for a heartbeat, as the link thread does.
+    pub fn shut_early(&mut self, want: &Want, now: u64) {
+        let open = self.told.filter(|told| told.gate == Gate::Open && want.gate == Hold::No);
+        if let Some(told) = open {
+            self.gate_until = 0;
+            let seen = LeaseSeen { gate: Gate::Shut, ..told };
+            self.told = Some(seen);
+            step(self, Event::Lease(seen), now);
+        }
+    }
+
     pub fn lease(&mut self, want: &Want, now: u64) {
         match want.vip {
             Hold::Yes if self.vip_broken => {}

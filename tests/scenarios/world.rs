@@ -310,6 +310,7 @@ impl World {
             node.merge.clone_from(merge);
         }
         node.serve(want, now);
+        node.shut_early(want, now);
         let due = now >= node.sent_ms + 250 || want.say.version != node.sent_version;
         if due {
             node.lease(want, now);

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 import time
 
 from mmhalab.measure import Measure
@@ -91,12 +92,23 @@ def kill_mysqld(lab):
 
 def hang_mysqld(lab):
     """The holder's server hangs (SIGSTOP). status answers at once all the same; the other node serves; SIGCONT brings db-01 back.
-    A write that hung in the stopped server must not be acknowledged by it later."""
-    stopped = []
+    A write that hung in the stopped server must not be acknowledged by it later, and a client that waits for an answer is told."""
+    stopped, told_after = [], []
+
+    def ask():
+        asked = time.monotonic()
+        answer = lab.client("SELECT SLEEP(30)", bound=40)
+        told_after.append((time.monotonic() - asked, answer.err))
 
     def fault(box):
+        waiting = threading.Thread(target=ask)
+        waiting.start()
+        wait_for(lambda: "SLEEP(30)" in box.sql("SHOW FULL PROCESSLIST"), 10, "a client to wait for an answer")
         stopped.append(box.mysqld_pid())
         os.kill(stopped[0], signal.SIGSTOP)
+        waiting.join(15)
+        ensure(told_after and told_after[0][0] < 5, f"a client of the hung server was not told in time: {told_after or 'not within 15 s'}")
+        ensure("Lost connection" in told_after[0][1] or "reset" in told_after[0][1], f"what that client was told: {told_after[0][1]}")
 
     def repair(box):
         start = time.monotonic()
@@ -105,7 +117,8 @@ def hang_mysqld(lab):
         with contextlib.suppress(ProcessLookupError):  # an agent may have killed it
             os.kill(stopped[0], signal.SIGCONT)
 
-    return told(*lose_and_return(lab, fault, repair, 6, direct=True))
+    result = lose_and_return(lab, fault, repair, 6, direct=True)
+    return f"{told(*result)}; a waiting client was told after {told_after[0][0]:.1f} s"
 
 
 def kill_the_agent(lab):
