@@ -242,6 +242,8 @@ impl Core {
         match to {
             State::Fence => belief.by_request = belief.switch || belief.peer.as_ref().is_some_and(|peer| peer.beat.asks),
             State::Standby | State::Failed | State::Isolated | State::Boot => belief.by_request = false,
+            // Nobody asked for this move: who takes over gives the address back.
+            State::Release if from == State::Active => belief.by_request = false,
             State::Gate => {
                 belief.gate_ms = belief.now;
                 belief.claim_epoch(self.id.number);
