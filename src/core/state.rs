@@ -17,9 +17,9 @@ pub enum State {
     Address,
     /// Serving.
     Active,
-    /// Handover: write gate shut, server being closed; rollback is free.
+    /// Handover: the server is being closed, behind an open gate; rollback is free.
     Fence,
-    /// Handover: closed at a known position; the peer applies the rest; rollback is free.
+    /// Handover: closed at a known position; the peer applies the rest, then the gate is shut; rollback is free.
     Drain,
     /// Handover: granted to the peer; no way back by timeout (SAFETY A3).
     Granted,
