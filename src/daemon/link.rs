@@ -31,8 +31,9 @@ use crate::sys::{clock, timer};
 
 /// Datagrams sent out of turn are at least this far apart.
 const HURRY_MS: Ms = 2;
-/// The clients of the old connections are told at the cost of everybody else's outage; some thousands are told in this time.
-const HANG_UP_LIMIT: Duration = Duration::from_millis(20);
+/// The clients of the old connections are told at the cost of everybody else's outage, and of the time in which a node must have let go
+/// (`config/timing.rs`). The kernel may wait longer, for a socket that the server is at work on: then the leases end by themselves.
+const HANG_UP_LIMIT: Duration = Duration::from_millis(10);
 /// Datagrams read in one turn; the rest waits for the next, so that a flood cannot stop the sending.
 const READ_AT_MOST: usize = 256;
 

@@ -61,7 +61,11 @@ impl Callers {
         // A server that listens on `::` takes IPv4 in sockets of the other family.
         for family in [AF_INET, AF_INET6] {
             let socket = open()?;
-            let callers = self.list(&socket, family, until)?;
+            let callers = match self.list(&socket, family, until) {
+                // There are no sockets of this family here.
+                Err(fault) if fault.raw_os_error() == Some(Errno::ENOENT as i32) => continue,
+                answer => answer?,
+            };
             found += callers.len();
             for some in callers.chunks(AT_ONCE) {
                 if clock::now() >= until {
@@ -79,27 +83,24 @@ impl Callers {
         wanted[..2].copy_from_slice(&self.port.to_be_bytes());
         socket.send(&request(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, family, &wanted), 0)?;
         let (mut callers, mut answer) = (Vec::new(), vec![0_u8; 32 * 1024]);
-        loop {
+        while clock::now() < until {
             match socket.recv(&mut &mut answer[..], 0) {
                 Ok(length) => {
                     for (kind, message) in Messages(&answer[..length.min(answer.len())]) {
                         match kind {
-                            // ENOENT: there are no sockets of this family.
-                            NLMSG_DONE | NLMSG_ERROR => return Ok(callers),
+                            NLMSG_DONE | NLMSG_ERROR => return refusal(message).map_or(Ok(callers), Err),
                             _ => callers.extend(message.get(ANSWER_ID).and_then(|id| self.mine(family, id))),
                         }
                     }
                 }
                 Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {
-                    if clock::now() >= until {
-                        return Err(io::ErrorKind::TimedOut.into());
-                    }
                     timer::wait(&[socket.as_fd()], until)?;
                 }
                 Err(fault) if fault.raw_os_error() == Some(Errno::EINTR as i32) => {}
                 Err(fault) => return Err(fault),
             }
         }
+        Err(io::ErrorKind::TimedOut.into())
     }
 
     fn mine(&self, family: u8, id: &[u8]) -> Option<Id> {
@@ -124,6 +125,12 @@ fn request(kind: u16, flags: u16, family: u8, id: &Id) -> [u8; REQUEST] {
     bytes[HEADER + 4..HEADER + 8].copy_from_slice(&STATES.to_ne_bytes());
     bytes[HEADER + 8..].copy_from_slice(id);
     bytes
+}
+
+/// The errno with which a list ends, which the kernel gives as a negative number; `None`: it is whole.
+fn refusal(end: &[u8]) -> Option<io::Error> {
+    let code = end.get(HEADER..HEADER + 4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes);
+    (code != 0).then(|| io::Error::from_raw_os_error(-code))
 }
 
 fn open() -> io::Result<Socket> {
