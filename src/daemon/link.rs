@@ -21,10 +21,10 @@ use crate::core::beat::Beat;
 use crate::core::event::{Address, Event, Gate, Heard, LeaseSeen, Ms};
 use crate::core::want::Hold;
 use crate::daemon::Message;
+use crate::daemon::callers::Told;
 use crate::error::{Error, Result};
 use crate::peer::codec::{self, Refusal};
 use crate::peer::session::{Sessions, Verdict};
-use crate::sys::netlink::Callers;
 use crate::sys::slot::Reader;
 use crate::sys::udp::LinkSocket;
 use crate::sys::{clock, timer};
@@ -32,7 +32,7 @@ use crate::sys::{clock, timer};
 /// Datagrams sent out of turn are at least this far apart.
 const HURRY_MS: Ms = 2;
 /// The clients of the old connections are told at the cost of everybody else's outage, and of the time in which a node must have let go
-/// (`config/timing.rs`). The kernel may wait longer, for a socket that the server is at work on: then the leases end by themselves.
+/// (`config/timing.rs`).
 const HANG_UP_LIMIT: Duration = Duration::from_millis(10);
 /// Datagrams read in one turn; the rest waits for the next, so that a flood cannot stop the sending.
 const READ_AT_MOST: usize = 256;
@@ -78,7 +78,7 @@ pub struct Setting {
     pub paths: Vec<Path>,
     pub sessions: Sessions,
     pub lease: Lease,
-    pub callers: Callers,
+    pub callers: Told,
     pub watchdog: Option<Guard>,
     pub gate_available: bool,
     pub keepalive_ms: Ms,
@@ -131,8 +131,9 @@ pub fn run(setting: Setting, mut orders: Reader<Order>, events: SyncSender<Messa
             link.sent_ms = now;
             next_ms = if due { next_slot(next_ms, now, link.setting.keepalive_ms) } else { next_ms };
         }
-        link.read(&order.keys, clock::now_us());
+        // Before anything is read: what the core decides on a heartbeat rests on leases as they are now.
         link.report();
+        link.read(&order.keys, clock::now_us());
     }
 }
 
@@ -236,10 +237,10 @@ impl Link {
         self.guard(|guard| guard.feed(now));
     }
 
-    /// Before the address goes: afterwards no reset leaves. Who is not reset waits until its own patience ends.
+    /// Before the address goes: afterwards no reset leaves.
     fn hang_up(&self) {
-        if matches!(self.setting.lease.state(), Address::Held { .. }) {
-            let _ = self.setting.callers.hang_up(HANG_UP_LIMIT);
+        if self.setting.lease.state() != Address::Absent {
+            self.setting.callers.hang_up(HANG_UP_LIMIT);
         }
     }
 

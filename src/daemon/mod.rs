@@ -1,6 +1,7 @@
 //! The service: threads, channel and clock meet here. One thread owns the core by `&mut`; the others send it events and read what it wants.
 
 mod actors;
+pub mod callers;
 mod guard;
 mod journal;
 pub mod limits;

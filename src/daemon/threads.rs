@@ -19,6 +19,7 @@ use crate::core::event::{Event, ServerSeen};
 use crate::core::want::{ArbiterOrder, Remote};
 use crate::daemon::Message;
 use crate::daemon::actors::Actors;
+use crate::daemon::callers;
 use crate::daemon::guard::{self, Guarded};
 use crate::daemon::limits::{self, millis};
 use crate::daemon::link::{self, Statistics};
@@ -156,11 +157,17 @@ impl Starter<'_> {
         if let Err(fault) = callers.count(LOAD_LIMIT) {
             log::warn!("the kernel does not say who is connected ({fault}): clients are not told when the address leaves");
         }
+        let (told, teller) = callers::pair(callers);
+        self.thread("callers", move || {
+            // As the link thread, which waits for it; that one warns.
+            let _ = rt::make_real_time();
+            teller.run();
+        })?;
         let setting = link::Setting {
             paths,
             sessions: Sessions::new(cluster_id(&self.config.cluster), self.me.0 + 1, session, millis(heartbeat.deadtime)),
             lease: Lease::find(self.interface, self.config.vip.ips(), heartbeat.lease),
-            callers,
+            callers: told,
             watchdog,
             gate_available: self.gate_available,
             keepalive_ms: millis(heartbeat.keepalive),

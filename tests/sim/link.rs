@@ -62,8 +62,8 @@ impl World {
             }
             self.act_and_send(at, local);
         }
-        self.read(at);
         self.report(at);
+        self.read(at);
         let Some(agent) = &self.nodes[at].agent else { return };
         let news = agent.answer_now || agent.orders.say.version != agent.sent_version;
         let until = if news { agent.next_us.min(agent.sent_us + HURRY_US) } else { agent.next_us };
@@ -196,8 +196,8 @@ impl World {
             }
             return;
         }
-        self.take(at, &datagram);
         self.report(at);
+        self.take(at, &datagram);
     }
 
     /// What waited in the socket, after the leases were seen to.

@@ -18,7 +18,7 @@ use mmha::core::event::Ms;
 use mmha::core::state::State;
 use mmha::core::want::Hold;
 use mmha::daemon::link::{self, Order, Statistics};
-use mmha::daemon::{Message, limits};
+use mmha::daemon::{Message, callers, limits};
 use mmha::peer::session::Sessions;
 use mmha::sys::slot::{Writer, slot};
 use mmha::sys::udp::LinkSocket;
@@ -113,7 +113,7 @@ impl Link {
             paths: vec![link::Path { socket, peer: std::net::SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 694) }],
             sessions: Sessions::new(1, 1, 7, limits::millis(heartbeat.deadtime)),
             lease: Lease::find("lo", vec![VIP], heartbeat.lease),
-            callers: netlink::Callers { ips: vec![VIP], port: 3306 },
+            callers: callers::pair(netlink::Callers { ips: vec![VIP], port: 3306 }).0,
             watchdog: Some(watchdog),
             gate_available: false,
             keepalive_ms: limits::millis(heartbeat.keepalive),

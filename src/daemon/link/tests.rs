@@ -9,7 +9,7 @@ use super::*;
 use crate::config::NodeIndex;
 use crate::core::Core;
 use crate::core::state::State;
-use crate::daemon::limits;
+use crate::daemon::{callers, limits};
 use crate::sys::netlink::Callers;
 
 fn link(watchdog: Guard) -> (Link, Receiver<Message>) {
@@ -20,7 +20,7 @@ fn link(watchdog: Guard) -> (Link, Receiver<Message>) {
         paths: vec![Path { socket, peer: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9) }],
         sessions: Sessions::new(1, 1, 1, 2000),
         lease: Lease::find("no-interface", vec![vip], Duration::from_secs(1)),
-        callers: Callers { ips: vec![vip], port: 9 },
+        callers: callers::pair(Callers { ips: vec![vip], port: 9 }).0,
         watchdog: Some(watchdog),
         gate_available: false,
         keepalive_ms: 250,
