@@ -83,10 +83,11 @@ impl Core {
     }
 
     /// Open while serving, and until nothing but the gate keeps a closed server's node from granting: who only reads goes on, and who writes is
-    /// told why it ends. Left as it is while a restarted agent has not yet decided whether it still serves.
+    /// told why it ends. The link thread opens it together with the address. Left as it is while a restarted agent has not yet decided
+    /// whether it still serves.
     fn gate(&self, facts: Facts) -> Hold {
         match (self.state, self.vip(facts)) {
-            (State::Active | State::Fence, _) => Hold::Yes,
+            (State::Address | State::Active | State::Fence, _) => Hold::Yes,
             (State::Drain, _) if !(facts.has(Fact::PeerApplied) && facts.has(Fact::EpochSaved)) => Hold::Yes,
             (_, Hold::Keep) => Hold::Keep,
             _ => Hold::No,

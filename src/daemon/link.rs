@@ -219,7 +219,13 @@ impl Link {
                 self.let_go(late, order.order);
             }
         }
-        let gate = if self.may_hold() { order.gate } else { Hold::No };
+        let held = matches!(self.setting.lease.state(), Address::Held { .. });
+        let gate = match order.gate {
+            _ if !self.may_hold() => Hold::No,
+            // Not before the address is here.
+            Hold::Yes if !held => Hold::Keep,
+            wanted => wanted,
+        };
         self.send(order, gate);
         // After the gate: removing an address may wait for the kernel's network lock.
         if order.vip == Hold::No || !self.may_hold() {

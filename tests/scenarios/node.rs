@@ -287,6 +287,7 @@ impl Node {
             Hold::Keep => {}
         }
         match want.gate {
+            Hold::Yes if self.vip_broken => {}
             Hold::Yes => self.gate_until = now + 1_500,
             Hold::No => self.gate_until = 0,
             Hold::Keep => {}
@@ -297,7 +298,7 @@ impl Node {
             Hold::No => Address::Absent,
             Hold::Keep => return,
         };
-        let seen = LeaseSeen { address, gate: if want.gate == Hold::Yes { Gate::Open } else { Gate::Shut } };
+        let seen = LeaseSeen { address, gate: if self.gate_until > now { Gate::Open } else { Gate::Shut } };
         if self.told != Some(seen) {
             self.told = Some(seen);
             step(self, Event::Lease(seen), now);

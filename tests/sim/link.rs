@@ -121,6 +121,7 @@ impl World {
             }
         }
         match if held { agent.orders.gate } else { Hold::No } {
+            Hold::Yes if !matches!(agent.address, Address::Held { .. }) => {}
             Hold::Yes if bugs.gate_never_shuts => (node.gate_until, agent.gate) = (Us::MAX, Gate::Open),
             Hold::Yes => (node.gate_until, agent.gate) = (local + limits.gate * 1000, Gate::Open),
             Hold::No if bugs.gate_never_shuts => agent.gate = Gate::Shut,
