@@ -9,9 +9,9 @@ use super::state::State;
 
 /// Probes that must have gone unanswered before the VIP counts as free (SAFETY B7).
 const QUIET_PROBES: u32 = 4;
-/// Own transactions that the leader lacks may still be on their way to it for so long while its receiver runs.
+/// Own transactions that the leader lacks may still be on their way to it for so long after the last of them came.
 const EXTRA_PATIENCE_MS: Ms = 1_500;
-/// Deadtimes for which node 2 gives way to a node 1 that probes as well.
+/// Deadtimes for which node 2 gives way to a node 1 that probes as well. Twice as many for a node 1 whose claim has come to nothing.
 const GIVE_WAY: Ms = 2;
 /// A look at the peer's server is repeated twice a second: an older one says nothing.
 const REMOTE_FRESH_MS: Ms = 2_000;
@@ -131,11 +131,12 @@ impl Core {
         // A claim rests on a look that was taken since: what came in the last moment, acknowledged, must be in it.
         let looked = self.state != State::Gate || belief.sample.as_ref().is_some_and(|sample| sample.taken_ms >= self.entered_ms);
         facts.set(Fact::Applied, looked && self.applied());
-        let patience = if belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving) { EXTRA_PATIENCE_MS } else { 0 };
+        // A holder that does not receive never will what it lacks; of two that follow nobody the leader connects again within a second.
+        let fetches = belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving || !peer.beat.state.holds());
+        let patience = if fetches { EXTRA_PATIENCE_MS } else { 0 };
         facts.set(Fact::Agrees, self.agrees());
         facts.set(Fact::Merging, self.merging());
-        let extra = self.has_extra() == Some(true);
-        facts.set(Fact::Extra, extra && belief.extra_since.is_some_and(|since| self.since(since) >= patience));
+        facts.set(Fact::Extra, belief.extra.is_some_and(|(_, since)| self.since(since) >= patience));
     }
 
     pub(super) fn since(&self, then: Ms) -> Age<'_> {
@@ -207,12 +208,13 @@ impl Core {
         matches!(self.state, State::Standby | State::Gate) && soon && unanswered && !answered && may && !self.cut() && !self.duel()
     }
 
-    /// Both gather proof and neither holds: each one's probe would go unanswered (SAFETY A4). Node 2 gives way, but not for ever: a node 1
-    /// that cannot claim after all must not keep it from serving.
+    /// Both gather proof and neither holds: each one's probe would go unanswered (SAFETY A4). Node 2 gives way, and so does a node 1 whose last
+    /// claim came to nothing; neither for ever: a node that cannot claim after all must not keep the other from serving.
     fn duel(&self) -> bool {
         let lately = self.belief.probed_ms.is_some_and(|at| self.since(at) < self.probing_ms());
-        let patient = self.state != State::Gate || self.since(self.entered_ms) < GIVE_WAY * self.deadtime();
-        self.id.number == 2 && lately && patient
+        let (second, patience) = if self.id.number == 2 { (true, GIVE_WAY) } else { (self.failed_lately(), 2 * GIVE_WAY) };
+        let patient = self.state != State::Gate || self.since(self.entered_ms) < patience * self.deadtime();
+        second && lately && patient
     }
 
     /// How long the VIP must stay unanswered: the time between warntime and deadtime (SAFETY B7).
@@ -273,13 +275,13 @@ impl Core {
         self.compared().map(|(sample, theirs)| sample.history.only(&sample.server_key).minus(theirs)).unwrap_or_default()
     }
 
-    /// Whether there are any; `None` while they cannot be compared.
+    /// Whether there are any but those that wait for its applier; `None` while they cannot be compared.
     pub(super) fn has_extra(&self) -> Option<bool> {
-        self.compared().map(|_| !self.relation().they_have_mine)
+        self.compared().map(|_| !self.relation().they_get_mine)
     }
 
     pub(super) fn agrees(&self) -> bool {
-        self.has_extra() == Some(false)
+        self.compared().is_some() && self.relation().they_have_mine
     }
 
     /// All that is extra here was accepted; what has come since was not.
@@ -309,7 +311,7 @@ impl Core {
     fn diverged_behind(&self) -> bool {
         let Some(peer) = &self.belief.peer else { return false };
         let known = self.sample().is_some() && peer.beat.history.is_some();
-        let diverged = known && !self.relation().i_have_all && !self.relation().they_have_all;
+        let diverged = known && !self.relation().i_have_all && !self.relation().they_get_all;
         let other = 3 - self.id.number;
         // A quarantined peer has found that I lead: an epoch that it only claimed in vain must not leave nobody.
         diverged && peer.beat.state != State::Quarantined && !peer.beat.state.holds() && self.fitter(&peer.beat) == other

@@ -48,6 +48,9 @@ pub struct Beat {
     /// What has reached the sender and is not applied there yet: its receiver must not write these anew.
     #[serde(default)]
     pub unapplied: History,
+    /// Its applier runs: what is not applied yet will be, unless it conflicts.
+    #[serde(default)]
+    pub applying: bool,
     /// Where the sender closed its server for a handover: what the receiver must have applied.
     pub closed: Option<History>,
     /// Its operator asks for the address.

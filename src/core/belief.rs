@@ -103,6 +103,8 @@ pub struct Belief {
     pub synced: bool,
     /// What may have been acknowledged before commits began to wait for the peer.
     pub alone_until: Option<History>,
+    /// When commits last ceased to wait for the peer.
+    pub given_up_ms: Option<Ms>,
     /// My server has ended while I followed the peer, and has not yet caught up with what the peer had then.
     pub torn: bool,
     pub torn_until: Option<History>,
@@ -116,7 +118,8 @@ pub struct Belief {
     pub level: bool,
     pub semi_sync: bool,
     pub unprotected_since: Option<Ms>,
-    pub extra_since: Option<Ms>,
+    /// Own transactions that the leader lacks: the fewest so far, and since when.
+    pub extra: Option<(u64, Ms)>,
     /// Extra transactions that may flow to the leader; `None`: not read from the disk yet.
     pub merge: Option<History>,
     pub rolled_back_ms: Option<Ms>,
@@ -194,6 +197,7 @@ impl Belief {
             flowed_ms: now,
             synced: false,
             alone_until: None,
+            given_up_ms: None,
             torn: false,
             torn_until: None,
             missing: false,
@@ -203,7 +207,7 @@ impl Belief {
             level: false,
             semi_sync: false,
             unprotected_since: None,
-            extra_since: None,
+            extra: None,
             merge: None,
             rolled_back_ms: None,
             switch: false,

@@ -47,7 +47,7 @@ facts! {
     VipAnswered "vip.answered",         // another MAC answered or announced for the VIP lately
     VipContested "vip.contested",       // ... while I hold it, and it is I who should yield
     VipTaken "vip.taken",               // answered for since the peer let it go: by a stranger
-    Duel "duel",                        // I am node 2, and somebody else has probed for the VIP just now: node 1 goes first, for a while
+    Duel "duel",                        // I am node 2, or my last claim came to nothing, and somebody else has probed for the VIP just now: it goes first, for a while
     VipQuiet "vip.quiet",               // enough probes, none answered, the last one just now
     RemoteClear "remote.clear",         // the peer's server does not answer, or was closed by me, or the peer was fenced
     FenceOk "fence.ok",                 // the fencing command said that the peer is off (or none is configured)

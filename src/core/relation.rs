@@ -2,6 +2,7 @@
 //! out once after each change. Only set arithmetic.
 
 use super::Core;
+use super::beat::Beat;
 use super::belief::Belief;
 use super::history::History;
 use super::key::ServerKey;
@@ -15,6 +16,9 @@ pub struct Relation {
     /// ... of what my server wrote.
     pub i_have_mine: bool,
     pub they_have_mine: bool,
+    /// It has them, or they have reached it and its applier runs.
+    pub they_get_all: bool,
+    pub they_get_mine: bool,
     /// ... of what the peer's server wrote.
     pub i_have_theirs: bool,
     pub they_have_theirs: bool,
@@ -33,7 +37,7 @@ pub struct Relation {
 #[derive(Debug, Default)]
 struct Compared {
     mine: Option<(History, ServerKey)>,
-    theirs: Option<(Option<History>, ServerKey)>,
+    theirs: Option<(Option<History>, Option<History>, ServerKey)>,
     marks: [History; 3],
     closed: Option<History>,
 }
@@ -76,11 +80,15 @@ impl Relation {
         let received = if marked { belief.mark.clone() } else { mine.union(&belief.mark) };
         let marks = Relation { got: received.count_of(their_key), ..marks };
         let Some(theirs) = &beat.history else { return marks };
+        let coming = waiting(beat).map(|waiting| theirs.union(waiting));
+        let coming = coming.as_ref().unwrap_or(theirs);
         Relation {
             i_have_all: mine.contains(theirs),
             they_have_all: theirs.contains(mine),
             i_have_mine: mine.contains_of(theirs, my_key),
             they_have_mine: theirs.contains_of(mine, my_key),
+            they_get_all: coming.contains(mine),
+            they_get_mine: coming.contains_of(mine, my_key),
             i_have_theirs: mine.contains_of(theirs, their_key),
             they_have_theirs: theirs.contains_of(mine, their_key),
             missing: !received.contains_of(theirs, their_key),
@@ -95,7 +103,7 @@ impl Compared {
         let beat = belief.peer.as_ref().map(|peer| &peer.beat);
         Compared {
             mine: belief.sample.as_ref().map(|sample| (sample.history.clone(), sample.server_key.clone())),
-            theirs: beat.map(|beat| (beat.history.clone(), beat.server_key.clone())),
+            theirs: beat.map(|beat| (beat.history.clone(), waiting(beat).cloned(), beat.server_key.clone())),
             marks: [&belief.mark, &belief.mark_before, &belief.own_mark].map(History::clone),
             closed: belief.closed.as_ref().map(|(_, history)| history.clone()),
         }
@@ -104,10 +112,15 @@ impl Compared {
     fn is_of(&self, belief: &Belief) -> bool {
         let beat = belief.peer.as_ref().map(|peer| &peer.beat);
         let mine = belief.sample.as_ref().map(|sample| (&sample.history, &sample.server_key));
-        let theirs = beat.map(|beat| (&beat.history, &beat.server_key));
+        let theirs = beat.map(|beat| (beat.history.as_ref(), waiting(beat), &beat.server_key));
         self.mine.as_ref().map(|(history, key)| (history, key)) == mine
-            && self.theirs.as_ref().map(|(history, key)| (history, key)) == theirs
+            && self.theirs.as_ref().map(|(history, waiting, key)| (history.as_ref(), waiting.as_ref(), key)) == theirs
             && self.marks.each_ref() == [&belief.mark, &belief.mark_before, &belief.own_mark]
             && self.closed.as_ref() == belief.closed.as_ref().map(|(_, history)| history)
     }
+}
+
+/// What has reached the peer and will soon be in its history. As a rule nothing waits.
+fn waiting(beat: &Beat) -> Option<&History> {
+    (beat.applying && !beat.unapplied.is_empty()).then_some(&beat.unapplied)
 }

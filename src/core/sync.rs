@@ -1,5 +1,8 @@
 //! Whether the other node has what was acknowledged here, and whether I have what was acknowledged there. Only bookkeeping.
 
+#[cfg(test)]
+mod tests;
+
 use super::Core;
 use super::beat::Beat;
 use super::event::{Ms, Sample, ServerSeen};
@@ -142,6 +145,13 @@ impl Core {
         peer.echo_version >= self.belief.unprotected_version || (unheard && !peer.beat.claims && self.arbiter_firm(peer.echo_sent_ms))
     }
 
+    /// The server has been seen to no longer wait since that was given up, so that what it then acknowledged alone can be told from what comes
+    /// after. A look that still finds it waiting may have begun before.
+    fn alone_is_over(&self) -> bool {
+        let seen = |at: Ms| self.belief.sample.as_ref().is_some_and(|sample| sample.taken_ms > at && !sample.semi_sync_on);
+        self.belief.semi_sync || self.belief.given_up_ms.is_none_or(seen)
+    }
+
     /// Semi-sync is on while the peer receives; it is given up knowingly, never by a server timeout (SAFETY A9).
     pub(super) fn track_semi_sync(&mut self) {
         let serving = matches!(self.state, State::Open | State::Address | State::Active);
@@ -152,12 +162,16 @@ impl Core {
         let listened = self.since(self.belief.started_ms) >= self.limits.deadtime;
         let firm = self.arbiter_firm(self.belief.peer.as_ref().map(|peer| peer.heard_ms));
         let silent = !self.peer_heard() && !self.cut() && listened && !flows && firm;
+        let before = self.belief.semi_sync;
         self.belief.semi_sync = match serving && self.limits.lossless {
-            false => self.belief.semi_sync && matches!(self.state, State::Fence | State::Drain),
-            true if receiving => true,
+            false => before && matches!(self.state, State::Fence | State::Drain),
+            true if receiving && self.alone_is_over() => true,
             true if silent || (self.deaf_long() && self.knows_unprotected()) => false,
-            true => self.belief.semi_sync,
+            true => before,
         };
+        if before && !self.belief.semi_sync {
+            (self.belief.given_up_ms, self.belief.alone_until) = (Some(self.belief.now), None);
+        }
         self.belief.synced &= self.belief.semi_sync || !serving || !self.limits.lossless;
         let sampled = self.belief.sample.as_ref().is_some_and(|s| s.semi_sync_on && s.semi_sync_active);
         let protected = self.state != State::Active || (self.belief.semi_sync && sampled);

@@ -22,17 +22,26 @@ impl Core {
         };
         // An operator's risk is about what was seen then, not about whatever comes later.
         self.belief.force &= self.since(self.belief.forced_ms) < FORCE_MS;
-        let extra = self.has_extra() == Some(true);
+        self.track_extra();
         // Accepted were these transactions: once the leader has them, the same numbers may one day name others.
         if self.belief.merge.as_ref().is_some_and(|accepted| !accepted.is_empty()) && self.agrees() {
             self.belief.merge = Some(History::default());
         }
-        self.belief.extra_since = if extra { self.belief.extra_since.or(Some(self.belief.now)) } else { None };
         let belief = &mut self.belief;
         let newer = belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.epoch > belief.record.epoch);
         if newer && !self.state.holds() {
             belief.want_record.holder = false;
         }
+    }
+
+    /// How many there are, and since when they have not become fewer.
+    fn track_extra(&mut self) {
+        let extra = (self.has_extra() == Some(true)).then(|| self.raw_extra().count());
+        let before = self.belief.extra;
+        self.belief.extra = extra.map(|count| match before {
+            Some((less, since)) if count >= less => (less, since),
+            _ => (count, self.belief.now),
+        });
     }
 
     /// Probes count from when they became wanted; the claim is announced from when only time is missing.

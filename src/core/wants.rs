@@ -232,6 +232,7 @@ impl Core {
             server_key: self.belief.sample.as_ref().map(|s| s.server_key.clone()).unwrap_or_default(),
             history: sample.filter(|_| settled).map(|s| s.history.clone()),
             unapplied: sample.filter(|_| settled).map(super::event::Sample::unapplied).unwrap_or_default(),
+            applying: replica.is_some_and(|replica| replica.applier_running),
             closed: if self.state == State::Drain { self.belief.closed.clone().map(|(_, history)| history) } else { None },
             asks: self.state == State::Standby && self.belief.asked_ms.is_some_and(|at| self.since(at) < ASKING_MS),
             by_request: self.state.yields() && self.belief.by_request,

@@ -233,8 +233,9 @@ impl World {
             echo_sent_ms: proof.echo_sent_us.map(|sent| sent / 1000),
             echo_version: proof.echo_version,
         };
-        let stuck = agent.stuck;
-        if !stuck {
+        // Only a beat that tells of the new holder ends it: others may have waited in the socket since before.
+        let told = !agent.stuck && datagram.beat.state.holds();
+        if told {
             self.nodes[at].dazed_until = self.nodes[at].dazed_until.min(self.now + LETTING_GO_US);
         }
         self.post(at, Event::Beat(Box::new(heard)));

@@ -308,7 +308,7 @@ impl World {
         let Some(agent) = &mut self.nodes[at].agent else { return };
         for event in std::mem::take(&mut agent.mailbox) {
             // What has waited is heard now.
-            if matches!(event, Event::Beat(_)) {
+            if matches!(&event, Event::Beat(heard) if heard.beat.state.holds()) {
                 self.nodes[at].dazed_until = self.nodes[at].dazed_until.min(self.now + LETTING_GO_US);
             }
             self.post(at, event);

@@ -41,6 +41,7 @@ fn beat() -> Beat {
         gate_ms: 1500,
         gated: true,
         unapplied: History::default(),
+        applying: true,
         deadtime_ms: 2000,
         config: u64::MAX,
         why: "its \"server\" \\ does not wörk".into(),
