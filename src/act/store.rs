@@ -34,18 +34,19 @@ fn write(path: &Path, record: Record) -> StoreSeen {
 }
 
 fn render(record: Record) -> String {
-    format!("epoch {}\nholder {}\nend\n", record.epoch, u8::from(record.holder))
+    format!("epoch {}\nheld {}\nend\n", record.epoch, record.held)
 }
 
 fn parse(text: &str) -> Option<Record> {
     let mut lines = text.lines();
     let epoch = lines.next()?.strip_prefix("epoch ")?.parse().ok()?;
-    let holder = match lines.next()? {
-        "holder 0" => false,
-        "holder 1" => true,
-        _ => return None,
+    let held = match lines.next()? {
+        // As written before the number was kept.
+        "holder 0" => 0,
+        "holder 1" => epoch,
+        line => line.strip_prefix("held ")?.parse().ok()?,
     };
-    (lines.next() == Some("end")).then_some(Record { epoch, holder })
+    (lines.next() == Some("end")).then_some(Record { epoch, held })
 }
 
 /// The store's thread: writes what is wanted whenever it differs from what is there, until the process ends.
@@ -82,10 +83,14 @@ mod tests {
 
     #[test]
     fn reads_back_what_it_wrote_and_nothing_else() {
-        for record in [Record::default(), Record { epoch: 7, holder: true }, Record { epoch: u64::MAX, holder: false }] {
+        for record in [Record::default(), Record { epoch: 7, held: 5 }, Record { epoch: u64::MAX, held: 0 }] {
             assert_eq!(parse(&render(record)), Some(record));
         }
-        for broken in ["", "epoch 7\n", "epoch 7\nholder 1\n", "epoch x\nholder 1\nend\n", "epoch 7\nholder 2\nend\n", "\0\0\0"] {
+        assert_eq!(parse("epoch 7\nholder 1\nend\n"), Some(Record { epoch: 7, held: 7 }));
+        assert_eq!(parse("epoch 7\nholder 0\nend\n"), Some(Record { epoch: 7, held: 0 }));
+        for broken in
+            ["", "epoch 7\n", "epoch 7\nheld 1\n", "epoch x\nheld 1\nend\n", "epoch 7\nholder 2\nend\n", "epoch 7\nheld \nend\n", "\0\0\0"]
+        {
             assert_eq!(parse(broken), None, "{broken:?}");
         }
     }

@@ -31,7 +31,7 @@ impl Core {
         set(Fact::Alone, belief.alone);
         let ping_since_start = belief.ping_ms.is_some_and(|at| at >= belief.started_ms);
         set(Fact::Life, self.peer_echo() || ping_since_start || !self.limits.ping_configured);
-        set(Fact::MayStart, belief.record_known && belief.record.holder);
+        set(Fact::MayStart, belief.record_known && belief.record.was_holder());
         set(Fact::InitOver, self.since(belief.started_ms) >= self.limits.initdead);
         set(Fact::EpochOk, belief.record_known && belief.store_error.is_none());
         set(Fact::EpochSaved, belief.record_known && belief.record == belief.want_record);

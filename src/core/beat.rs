@@ -14,6 +14,9 @@ pub struct Beat {
     pub state: State,
     /// The highest epoch this node has on disk; while it holds, the epoch of its claim.
     pub epoch: u64,
+    /// The epoch in which the sender was the last to hold the address, by all it knows; 0: another node was.
+    #[serde(default)]
+    pub held: u64,
     /// Grows with every change of what is said: an echo of it proves what the peer knew.
     pub version: u64,
     /// Confirmed: no address, gate shut, server read-only or unable to answer clients.

@@ -231,7 +231,7 @@ impl Belief {
         let parity = u64::from(number) % 2;
         let next = if (seen + 1) % 2 == parity { seen + 1 } else { seen + 2 };
         // Who was the last holder stays that until the claim succeeds: a crash in between must not leave nobody who may start alone.
-        self.want_record = Record { epoch: next, holder: self.want_record.holder };
+        self.want_record.epoch = next;
     }
 }
 

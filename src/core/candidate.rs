@@ -16,7 +16,7 @@ type Reason = (fn(&Core) -> bool, &'static str);
 const REASONS: [Reason; 19] = [
     (|core| core.belief.stop, "it is stopping"),
     // Who was the last to hold the address may take it again: its server may have been restarted in the pause.
-    (|core| core.paused() && !core.belief.record.holder, "the pair is paused: `mmha resume` ends that"),
+    (|core| core.paused() && !core.belief.record.was_holder(), "the pair is paused: `mmha resume` ends that"),
     (|core| core.state.holds(), "it serves"),
     (|core| matches!(core.state, State::Boot), "it has just started"),
     (|core| matches!(core.state, State::Quarantined), "it is quarantined: it has transactions the writer lacks"),
@@ -63,7 +63,7 @@ impl Core {
         self.fitter(&peer.beat)
     }
 
-    /// Both could serve: the one with all data, then the later holder, then the preferred one.
+    /// Both could serve: the one with all data, then the later holder, then who claimed later, then the preferred one.
     pub(super) fn fitter(&self, peer: &Beat) -> u8 {
         let (me, other) = (self.id.number, 3 - self.id.number);
         if self.sample().is_none() || peer.history.is_none() {
@@ -79,7 +79,7 @@ impl Core {
             }
             (true, false) => me,
             (false, true) => other,
-            (false, false) => match self.belief.record.epoch.cmp(&peer.epoch) {
+            (false, false) => match self.belief.record.held.cmp(&peer.held).then(self.belief.record.epoch.cmp(&peer.epoch)) {
                 Ordering::Greater => me,
                 Ordering::Less => other,
                 Ordering::Equal if self.id.preferred => me,
@@ -112,7 +112,7 @@ impl Core {
         }
         match (&peer.beat.history, self.sample()) {
             (Some(_), Some(_)) if peer.beat.server_ok => !self.relation().i_have_theirs,
-            _ => !(self.belief.alone || self.belief.record.holder && self.belief.record.epoch >= peer.beat.epoch),
+            _ => !(self.belief.alone || self.belief.record.was_holder() && self.belief.record.epoch >= peer.beat.epoch),
         }
     }
 

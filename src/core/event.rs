@@ -215,6 +215,12 @@ pub enum ArbiterSeen {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Record {
     pub epoch: u64,
-    /// This node held the address in `epoch` and has not seen a newer one.
-    pub holder: bool,
+    /// The epoch in which this node was the last to hold the address, by all it knows; 0: another one was. A later epoch was claimed in vain.
+    pub held: u64,
+}
+
+impl Record {
+    pub fn was_holder(&self) -> bool {
+        self.held != 0
+    }
 }

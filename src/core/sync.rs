@@ -97,7 +97,7 @@ impl Core {
     /// The server of a node that follows another has ended, and with it perhaps what it had received and not applied: until it has caught up
     /// with what the peer had by then, it is not in sync, whatever the peer believes.
     pub(super) fn note_torn(&mut self) {
-        if !self.state.holds() && !self.belief.solo && !self.belief.record.holder {
+        if !self.state.holds() && !self.belief.solo && !self.belief.record.was_holder() {
             (self.belief.torn, self.belief.torn_until, self.belief.alone) = (true, None, false);
         }
     }

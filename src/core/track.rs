@@ -30,7 +30,7 @@ impl Core {
         let belief = &mut self.belief;
         let newer = belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.epoch > belief.record.epoch);
         if newer && !self.state.holds() {
-            belief.want_record.holder = false;
+            belief.want_record.held = 0;
         }
     }
 

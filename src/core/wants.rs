@@ -216,6 +216,7 @@ impl Core {
         let beat = Beat {
             state: self.state,
             epoch: if holds { self.belief.want_record.epoch.max(self.belief.record.epoch) } else { self.belief.record.epoch },
+            held: if holds { self.belief.want_record.held } else { self.belief.record.held },
             version: 0,
             gone: self.gone(),
             candidate: self.candidate(why.is_none()),

@@ -110,8 +110,7 @@ impl World {
             "kill_agent" => {
                 // What it was about to let go ends by itself.
                 if node.dazed_until > self.now {
-                    let left = node.vip_until.max(node.gate_until).saturating_sub(node.clock.now(self.now));
-                    node.dazed_until = self.now + node.clock.stretch(left);
+                    node.dazed_until = self.now + node.leases_left(self.now);
                 }
                 self.end_agent(at);
             }
@@ -190,10 +189,15 @@ impl World {
             let wait = self.chance.between(500, 30_000);
             self.after(at, wait, Job::Carrier);
         }
-        // What a main thread that stands still did not end is open until the last gate has ended.
+        // What a main thread that stands still did not end, or an agent that is no more, is open until the last lease has ended.
         if act.starts_with("mend") && self.arbiter.is_none() {
-            for node in self.nodes.iter_mut().filter(|node| node.agent.as_ref().is_some_and(|agent| agent.stuck)) {
-                (node.dazed_since, node.dazed_until) = (self.now, node.dazed_until.max(self.now + self.set.limits.gate * 1000));
+            for node in &mut self.nodes {
+                let left = match &node.agent {
+                    Some(agent) if !agent.stuck => continue,
+                    Some(_) => self.set.limits.gate * 1000,
+                    None => node.leases_left(self.now),
+                };
+                (node.dazed_since, node.dazed_until) = (self.now, node.dazed_until.max(self.now + left));
             }
         }
         self.network_changed();

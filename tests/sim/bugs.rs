@@ -21,6 +21,7 @@ pub struct Bugs {
     pub relay_log_discarded: bool,
     pub commits_do_not_wait: bool,
     pub gap_ignored: bool,
+    pub opened_unapplied: bool,
     pub address_stays: bool,
     pub hold_until_ignored: bool,
     pub term_ignored: bool,

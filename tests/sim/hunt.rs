@@ -10,7 +10,10 @@ type Bug = (&'static str, Spoil);
 
 /// What is planted. Each must be found within the limit of `every_planted_bug_is_found`.
 pub const BUGS: &[Bug] = &[
-    ("rule 39 and 38 without repl.applied", Spoil::Table(|| spoiled(&[(39, Fact::Applied), (38, Fact::Applied)]))),
+    (
+        "rule 39 and 38 without repl.applied, the role thread too",
+        Spoil::Both(|| spoiled(&[(39, Fact::Applied), (38, Fact::Applied)]), |bugs| bugs.opened_unapplied = true),
+    ),
     ("no rule 5: a holder that is cut off stays", Spoil::Table(|| without_rule(5))),
     ("no rule 2: a newer epoch is ignored", Spoil::Table(|| without_rule(2))),
     ("no rule 71: a refusal is not heard", Spoil::Table(|| without_rule(71))),

@@ -16,8 +16,8 @@
 //!   excused, and two writers (with an arbiter: or until its next renewal is refused or its belief ends, the lease's length at most; with
 //!   "lossless" what the old one acknowledges then is at the peer too); a main thread that stands still as well hears when it goes on;
 //! - rows lost with durability "async", or after `--force`: an operator has accepted it;
-//! - a holder that is cut off while its main thread stands still, which so does not let go: two holders and writers, until its last gate has
-//!   ended, if the cut heals before;
+//! - a holder that is cut off while its main thread stands still, or whose agent ends then, which so does not let go: two holders and writers,
+//!   until its last gate has ended, if the cut heals before;
 //! - two nodes that have lost each other and both claim an address that neither can add, and both can at the same moment: 2 s at most;
 //! - two holders of the address, not two writers, for a second after a cut of layer 2 that an arbiter made survivable;
 //! - rows lost by several faults at once (every odd seed): one in some thousand stories;

@@ -327,6 +327,10 @@ impl Node {
     pub fn gate_open(&self, now: Us) -> bool {
         self.gate_until > self.clock.now(now)
     }
+    /// Until both end by themselves.
+    pub fn leases_left(&self, now: Us) -> Us {
+        self.clock.stretch(self.vip_until.max(self.gate_until).saturating_sub(self.clock.now(now)))
+    }
 }
 
 impl Agent {

@@ -305,7 +305,7 @@ impl World {
         let applied_first = self.nodes[at].agent.as_ref().is_some_and(|agent| agent.role.applied_first);
         let server = &mut self.nodes[at].server;
         let unapplied = server.received - server.applied;
-        if applied_first && unapplied > 0 {
+        if applied_first && unapplied > 0 && !self.set.bugs.opened_unapplied {
             return; // the role thread has looked a moment ago; here the look and the statement are one
         }
         server.read_only = false;

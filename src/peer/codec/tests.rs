@@ -18,6 +18,7 @@ fn beat() -> Beat {
     Beat {
         state: State::Drain,
         epoch: 7,
+        held: 7,
         version: 42,
         gone: false,
         candidate: 2,
@@ -56,6 +57,7 @@ fn widest() -> Beat {
         pause: most,
         pause_minutes: 1440,
         epoch: most,
+        held: most,
         version: most,
         refused: most,
         gate_ms: most,
