@@ -112,7 +112,7 @@ impl Core {
         }
         match (&peer.beat.history, self.sample()) {
             (Some(_), Some(_)) if peer.beat.server_ok => !self.relation().i_have_theirs,
-            _ => !(self.belief.alone || self.belief.record.was_holder() && self.belief.record.epoch >= peer.beat.epoch),
+            _ => !(self.belief.alone || self.belief.record.was_holder() && self.belief.record.held >= peer.beat.held),
         }
     }
 

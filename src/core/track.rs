@@ -28,7 +28,7 @@ impl Core {
             self.belief.merge = Some(History::default());
         }
         let belief = &mut self.belief;
-        let newer = belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.epoch > belief.record.epoch);
+        let newer = belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.epoch > belief.record.held);
         if newer && !self.state.holds() {
             belief.want_record.held = 0;
         }

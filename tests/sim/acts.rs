@@ -2,7 +2,7 @@
 
 use mmha::core::event::Event;
 
-use crate::check::{DAZED_US, LETTING_GO_US, UNSEEN_US};
+use crate::check::{DAZED_US, LETTING_GO_US, UNBLESSED_US, UNSEEN_US};
 use crate::node::{Clock, Health};
 use crate::queue::Job;
 use crate::world::World;
@@ -43,8 +43,10 @@ impl World {
             "go_on" => {
                 if std::mem::take(&mut node.paused) {
                     node.clock.go_on(now);
-                    // At most for as long as it may believe in the arbiter's lease.
-                    let believes = self.set.limits.arbiter_ttl.map_or(DAZED_US, |ttl| ttl * 1000);
+                    // At most for as long as it may believe in the arbiter's lease. A main thread that stands still hears nothing, but ends its blessing.
+                    let stuck = node.agent.as_ref().is_some_and(|agent| agent.stuck);
+                    let hears = if stuck { UNBLESSED_US } else { DAZED_US };
+                    let believes = self.set.limits.arbiter_ttl.map_or(hears, |ttl| ttl * 1000);
                     (node.dazed_since, node.dazed_until) = (now, now + believes);
                 } else if node.asleep {
                     // Its lease slept too; the first thing it does is to let go.

@@ -10,6 +10,8 @@ use crate::world::World;
 /// A box that its hypervisor paused may believe itself the holder until it hears the other, which takes a heartbeat and its way, and for as
 /// long as it then needs to let go.
 pub const DAZED_US: Us = 2_000_000;
+/// Half a gate, an address lease, and what the kernel is late.
+pub const UNBLESSED_US: Us = 3_100_000;
 pub const LETTING_GO_US: Us = 50_000;
 /// A node that froze on the last instant of the arbiter's lease keeps its address for longer than that lease: by its own, and by what the
 /// kernel is late (SAFETY M2), less what the belief is shorter. Nobody can tell while the nodes' parts of the network do not see each other.
