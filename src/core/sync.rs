@@ -5,7 +5,7 @@ mod tests;
 
 use super::Core;
 use super::beat::Beat;
-use super::event::{Ms, Sample, ServerSeen};
+use super::event::{Ms, RemoteSeen, Sample, ServerSeen};
 use super::state::State;
 
 /// A receiver that says it is connected and brings nothing for so long, while the writer is ahead, is none.
@@ -111,11 +111,12 @@ impl Core {
     }
 
     /// Silent, yet it serves: by now perhaps without waiting for me. Only a stream that it promised to wait for, and that still runs,
-    /// keeps me in sync.
+    /// keeps me in sync. Where its server cannot be reached none runs, whatever the receiver believes.
     pub(super) fn doubt_sync(&mut self) {
         let waits = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.protected);
         let replica = self.belief.sample.as_ref().and_then(|sample| sample.replica.as_ref());
-        let streams = waits && replica.is_some_and(|replica| replica.receiver_connected);
+        let reached = !matches!(self.belief.remote, Some((RemoteSeen::Down | RemoteSeen::Mute, _)));
+        let streams = waits && reached && replica.is_some_and(|replica| replica.receiver_connected);
         if !self.peer_heard() && !self.state.holds() && !streams {
             (self.belief.alone, self.belief.solo) = (false, false);
         }

@@ -1,7 +1,8 @@
 //! Who may be believed: sessions, counters and echoes. Pure; time is an argument.
 //!
 //! A datagram of the peer's current session counts when its counter is higher than any before. A new session becomes current only
-//! when it echoes a datagram of mine that is younger than the deadtime: recordings cannot do that, whatever they say.
+//! when it echoes a datagram of mine that is younger than the deadtime: recordings cannot do that, whatever they say. And younger than any that the
+//! current one has echoed: what the peer sent before its restart may arrive after what it sent since, on a second path for instance.
 
 use std::collections::VecDeque;
 
@@ -34,6 +35,8 @@ pub struct Sessions {
     deadtime_us: u64,
     sent: VecDeque<Sent>,
     current: Option<Seen>,
+    /// The last datagram of mine that the current session has echoed.
+    echoed: u64,
     /// Sessions that have not proved themselves; the oldest makes room.
     pending: Vec<Seen>,
     retired: VecDeque<u64>,
@@ -70,6 +73,7 @@ impl Sessions {
             deadtime_us: deadtime_ms * 1000,
             sent: VecDeque::with_capacity(REMEMBERED),
             current: None,
+            echoed: 0,
             pending: Vec::new(),
             retired: VecDeque::new(),
         }
@@ -106,7 +110,8 @@ impl Sessions {
         if known.is_some_and(|seen| header.counter <= seen.counter) {
             return Verdict::Ignore;
         }
-        let live = self.proof(header, now_us).echo_sent_us.is_some_and(|sent| now_us.saturating_sub(sent) < self.deadtime_us);
+        let lives = |sent: &Sent| sent.counter > self.echoed && now_us.saturating_sub(sent.at_us) < self.deadtime_us;
+        let live = self.echo(header).is_some_and(|(sent, _)| lives(sent));
         if live { Verdict::NewSession } else { Verdict::Unproved }
     }
 
@@ -115,9 +120,13 @@ impl Sessions {
         let seen = Seen { session: header.session, counter: header.counter, at_us: now_us };
         match verdict {
             Verdict::Ignore => {}
-            Verdict::Fresh => self.current = Some(seen),
+            Verdict::Fresh => {
+                self.current = Some(seen);
+                self.echoed = self.echo(header).map_or(0, |(sent, _)| sent.counter).max(self.echoed);
+            }
             Verdict::NewSession => {
                 self.pending.retain(|other| other.session != header.session);
+                self.echoed = self.echo(header).map_or(0, |(sent, _)| sent.counter);
                 if let Some(old) = self.current.replace(seen) {
                     if self.retired.len() == RETIRED {
                         self.retired.pop_front();
@@ -136,9 +145,14 @@ impl Sessions {
         self.proof(header, now_us)
     }
 
+    /// Which datagram of mine it echoes, if that is still remembered.
+    fn echo<'a>(&self, header: &'a Header) -> Option<(&Sent, &'a Echo)> {
+        let echo = header.echoes.iter().find(|echo| echo.session == self.own)?;
+        Some((self.sent.iter().rev().find(|sent| sent.counter == echo.counter)?, echo))
+    }
+
     fn proof(&self, header: &Header, now_us: u64) -> Proof {
-        let Some(echo) = header.echoes.iter().find(|echo| echo.session == self.own) else { return Proof::default() };
-        let Some(sent) = self.sent.iter().rev().find(|sent| sent.counter == echo.counter) else { return Proof::default() };
+        let Some((sent, echo)) = self.echo(header) else { return Proof::default() };
         let round_trip = now_us.saturating_sub(sent.at_us).checked_sub(u64::from(echo.held_us));
         Proof { echo_sent_us: Some(sent.at_us), echo_version: sent.version, round_trip_us: round_trip }
     }

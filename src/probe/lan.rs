@@ -58,7 +58,7 @@ pub enum LanCommand {
         spacing: Duration,
     },
     StopProbing,
-    /// The floating addresses are ours: announce them now, at 0.1, 1, 3 and 10 s, then every 30 s. Again: the series begins again.
+    /// The floating addresses are ours: announce them now, at 0.1, 1 and 3 s, then every 5 s. Again: the series begins again.
     Announce,
     StopAnnouncing,
 }

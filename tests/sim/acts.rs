@@ -5,6 +5,7 @@ use mmha::core::event::Event;
 use crate::check::{DAZED_US, LETTING_GO_US, UNBLESSED_US, UNSEEN_US};
 use crate::node::{Clock, Health};
 use crate::queue::Job;
+use crate::threads::ANNOUNCE_AGAIN_US;
 use crate::world::World;
 
 impl World {
@@ -45,7 +46,11 @@ impl World {
                     node.clock.go_on(now);
                     // At most for as long as it may believe in the arbiter's lease. A main thread that stands still hears nothing, but ends its blessing.
                     let stuck = node.agent.as_ref().is_some_and(|agent| agent.stuck);
-                    let hears = if stuck { UNBLESSED_US } else { DAZED_US };
+                    let hears = match self.udp == [true; 2] {
+                        _ if stuck => UNBLESSED_US,
+                        true => DAZED_US,
+                        false => ANNOUNCE_AGAIN_US + LETTING_GO_US,
+                    };
                     let believes = self.set.limits.arbiter_ttl.map_or(hears, |ttl| ttl * 1000);
                     (node.dazed_since, node.dazed_until) = (now, now + believes);
                 } else if node.asleep {
@@ -106,7 +111,9 @@ impl World {
                 self.unbless(at);
             }
             "thaw" => {
-                node.frozen = false;
+                if std::mem::take(&mut node.frozen) {
+                    node.dazed_until = node.dazed_until.max(self.now + LETTING_GO_US); // the first thing it does
+                }
                 self.wake(at);
             }
             "kill_agent" => {
@@ -191,13 +198,13 @@ impl World {
             let wait = self.chance.between(500, 30_000);
             self.after(at, wait, Job::Carrier);
         }
-        // What a main thread that stands still did not end, or an agent that is no more, is open until the last lease has ended.
+        // What a main thread that stands still did not end, or an agent that does or is no more, is open until the last lease has ended.
         if act.starts_with("mend") && self.arbiter.is_none() {
             for node in &mut self.nodes {
                 let left = match &node.agent {
-                    Some(agent) if !agent.stuck => continue,
-                    Some(_) => self.set.limits.gate * 1000,
-                    None => node.leases_left(self.now),
+                    Some(agent) if agent.stuck => self.set.limits.gate * 1000,
+                    Some(_) if !node.frozen => continue,
+                    _ => node.leases_left(self.now),
                 };
                 (node.dazed_since, node.dazed_until) = (self.now, node.dazed_until.max(self.now + left));
             }

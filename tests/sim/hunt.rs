@@ -22,7 +22,7 @@ pub const BUGS: &[Bug] = &[
     ("no rule 90: who was cut off stays isolated", Spoil::Table(|| without_rule(90))),
     ("no rule 92: a server that is well again is not trusted", Spoil::Table(|| without_rule(92))),
     ("the gate never shuts", Spoil::Actuator(|bugs| bugs.gate_never_shuts = true)),
-    ("recordings are believed", Spoil::Actuator(|bugs| bugs.recordings_trusted = true)),
+    ("recordings are believed, and somebody sends them", Spoil::Actuator(|bugs| bugs.recordings_trusted = true)),
     ("semi-sync is given up by its timeout", Spoil::Actuator(|bugs| bugs.semi_sync_times_out = true)),
     ("the clocks drift by 30 %, not by 1 %", Spoil::Setting(|set| set.rates = [700_000, 1_300_000])),
     ("commits do not wait", Spoil::Actuator(|bugs| bugs.commits_do_not_wait = true)),

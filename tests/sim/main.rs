@@ -12,9 +12,10 @@
 //! - a cut of layer 2 between the nodes alone, with both reaching the ping target: ARP goes wherever pings go here (both would serve);
 //! - a pair without a ping target (a cut makes two writers);
 //! - heavy loss of ARP: packets on the LAN are lost by 5 % at most, datagrams by 30 % (the probe makes a false takeover rare, not impossible);
-//! - a pause by the hypervisor, which no clock of the guest sees: until the old holder has heard the new one (2 s at most) two holders are
-//!   excused, and two writers (with an arbiter: or until its next renewal is refused or its belief ends, the lease's length at most; with
-//!   "lossless" what the old one acknowledges then is at the peer too); a main thread that stands still as well hears when it goes on, and its leases end after 3.1 s;
+//! - a pause by the hypervisor, which no clock of the guest sees: until the old holder has heard the new one (2 s at most; where heartbeats are cut as
+//!   well, its next announcement, after 5 s) two holders are excused, and two writers (with an arbiter: or until its next renewal is refused or its
+//!   belief ends, the lease's length at most; with "lossless" what the old one acknowledges then is at the peer too, unless it had lost sight of
+//!   it before); a main thread that stands still as well hears when it goes on, and its leases end after 3.1 s;
 //! - rows lost with durability "async", or after `--force`: an operator has accepted it;
 //! - a holder that is cut off while its main thread stands still, or whose agent ends then, which so does not let go: two holders and writers,
 //!   until its last gate has ended, if the cut heals before;

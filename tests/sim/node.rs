@@ -13,6 +13,7 @@ use mmha::core::want::{ArbiterOrder, Hold, Receiver, Remote, Want, Writes};
 use mmha::peer::codec::Header;
 use mmha::peer::session::Sessions;
 
+use crate::check::UNBLESSED_US;
 use crate::queue::{Due, Us};
 
 /// CLOCK_BOOTTIME of one box: it drifts, and stops while a hypervisor pauses the box.
@@ -327,9 +328,9 @@ impl Node {
     pub fn gate_open(&self, now: Us) -> bool {
         self.gate_until > self.clock.now(now)
     }
-    /// Until both end by themselves.
+    /// Until both end by themselves, which they do within `UNBLESSED_US`.
     pub fn leases_left(&self, now: Us) -> Us {
-        self.clock.stretch(self.vip_until.max(self.gate_until).saturating_sub(self.clock.now(now)))
+        self.clock.stretch(self.vip_until.max(self.gate_until).saturating_sub(self.clock.now(now)).min(UNBLESSED_US))
     }
 }
 

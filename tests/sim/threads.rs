@@ -22,8 +22,8 @@ const REMOTE_US: Us = 500_000;
 const CONNECT_US: Us = 450_000;
 const RESTART_MS: u64 = 5_000;
 /// After the first, an address is announced again so long afterwards.
-const ANNOUNCE_US: [Us; 5] = [0, 100_000, 1_000_000, 3_000_000, 10_000_000];
-const ANNOUNCE_AGAIN_US: Us = 30_000_000;
+const ANNOUNCE_US: [Us; 4] = [0, 100_000, 1_000_000, 3_000_000];
+pub const ANNOUNCE_AGAIN_US: Us = 5_000_000;
 const MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 
 impl World {

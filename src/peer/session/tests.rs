@@ -260,3 +260,15 @@ fn the_current_session_is_echoed_whatever_else_arrives() {
         assert_eq!(echoes[0].session, 200);
     }
 }
+
+/// The last that the peer sent before its restart arrives after the first that it sent since: it must not end the session that lives.
+#[test]
+fn what_was_sent_before_a_restart_and_comes_late_ends_no_session() {
+    let (mut a, mut old, mut new) = (side(1, 100), side(2, 200), side(2, 201));
+    hear(&mut old, &a.next(1, START_US), START_US + 200);
+    let late = old.next(1, START_US + 300);
+    hear(&mut new, &a.next(1, START_US + 1_000), START_US + 1_200);
+    assert_eq!(hear(&mut a, &new.next(1, START_US + 1_300), START_US + 1_500).0, NewSession);
+    assert_eq!(hear(&mut a, &late, START_US + 1_600).0, Unproved);
+    assert_eq!(hear(&mut a, &new.next(2, START_US + 1_700), START_US + 1_900).0, Fresh);
+}
