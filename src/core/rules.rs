@@ -45,6 +45,7 @@ pub const RULES: &[Rule] = &[
     rule!(17, [Open Address Active Fence Drain], &[&[Not(ArbiterOk)]], Release, "The arbiter's lease is not mine any more ({arbiter}) and {peer} has not heard me lately: letting go before {peer} may take over."),
     rule!(7, [Active], &[&[Is(OpStop), Is(PeerEcho), Is(PeerReady), Is(PeerCurrent), Is(DbOk)]], Fence, "Stopping: handing over to {peer}."),
     rule!(8, [Open Address Active], &[&[Is(OpStop)]], Release, "Stopping without a successor: {peer_why}."),
+    rule!(74, [Active], &[&[Not(VipSet), Not(Adoptable)]], Release, "{vip} could not be taken up again after the restart: its lease has ended."),
     rule!(9, [Boot Standby Gate Isolated Failed Quarantined], &[&[Is(OpStop)]], Stopping, "Stopping; nothing is held."),
     rule!(6, [Granted], &[&[Is(OpStop), Is(TimeOver)]], Stopping, "Stopping; {peer} was granted epoch and has not confirmed."),
 

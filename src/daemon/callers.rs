@@ -12,7 +12,7 @@ struct Question {
 }
 
 /// The link thread's end.
-pub struct Told(SyncSender<Question>);
+pub struct Asker(SyncSender<Question>);
 
 /// The other thread's end.
 pub struct Teller {
@@ -20,19 +20,19 @@ pub struct Teller {
     questions: Receiver<Question>,
 }
 
-pub fn pair(callers: Callers) -> (Told, Teller) {
+pub fn pair(callers: Callers) -> (Asker, Teller) {
     // None waits for a teller that is still at work: they have all been told, or cannot be.
     let (ask, questions) = sync_channel(0);
-    (Told(ask), Teller { callers, questions })
+    (Asker(ask), Teller { callers, questions })
 }
 
-impl Told {
+impl Asker {
     /// Have every connection to the address reset, and wait for that, but no longer than `limit`. Who is not told by then waits until its own
     /// patience ends.
-    pub fn hang_up(&self, limit: Duration) {
-        let (done, told) = sync_channel(1);
+    pub fn have_told(&self, limit: Duration) {
+        let (done, answer) = sync_channel(1);
         if self.0.try_send(Question { limit, done }).is_ok() {
-            let _ = told.recv_timeout(limit);
+            let _ = answer.recv_timeout(limit);
         }
     }
 }

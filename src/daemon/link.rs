@@ -21,7 +21,7 @@ use crate::core::beat::Beat;
 use crate::core::event::{Address, Event, Gate, Heard, LeaseSeen, Ms};
 use crate::core::want::Hold;
 use crate::daemon::Message;
-use crate::daemon::callers::Told;
+use crate::daemon::callers::Asker;
 use crate::error::{Error, Result};
 use crate::peer::codec::{self, Refusal};
 use crate::peer::session::{Sessions, Verdict};
@@ -33,7 +33,7 @@ use crate::sys::{clock, timer};
 const HURRY_MS: Ms = 2;
 /// The clients of the old connections are told at the cost of everybody else's outage, and of the time in which a node must have let go
 /// (`config/timing.rs`).
-const HANG_UP_LIMIT: Duration = Duration::from_millis(10);
+const TELL_LIMIT: Duration = Duration::from_millis(10);
 /// Datagrams read in one turn; the rest waits for the next, so that a flood cannot stop the sending.
 const READ_AT_MOST: usize = 256;
 
@@ -78,7 +78,7 @@ pub struct Setting {
     pub paths: Vec<Path>,
     pub sessions: Sessions,
     pub lease: Lease,
-    pub callers: Told,
+    pub callers: Asker,
     pub watchdog: Option<Guard>,
     pub gate_available: bool,
     pub keepalive_ms: Ms,
@@ -176,7 +176,8 @@ impl Link {
         if gap_ms < self.setting.gate_ms.min(self.setting.lease_ms) {
             return;
         }
-        if matches!(self.setting.lease.state(), Address::Held { .. }) || self.gate == Gate::Open {
+        // Or about to hold: by an order from before.
+        if order.vip == Hold::Yes || self.holds_address() || self.gate == Gate::Open {
             self.let_go(gap_ms, order.order);
         }
         self.stood_still_ms = Some(gap_ms);
@@ -200,6 +201,19 @@ impl Link {
         self.latched.is_none() && self.lost.is_none()
     }
 
+    fn holds_address(&self) -> bool {
+        matches!(self.setting.lease.state(), Address::Held { .. })
+    }
+
+    /// The gate opens with the address and not before.
+    fn gate_for(&self, wanted: Hold) -> Hold {
+        match wanted {
+            _ if !self.may_hold() => Hold::No,
+            Hold::Yes if !self.holds_address() => Hold::Keep,
+            wanted => wanted,
+        }
+    }
+
     /// One heartbeat: lease first, then the datagram (SAFETY B6). Without the core's blessing nothing is renewed, sent or fed.
     fn turn(&mut self, order: &Order, now: Ms) {
         if now > order.blessed_until_ms {
@@ -219,17 +233,10 @@ impl Link {
                 self.let_go(late, order.order);
             }
         }
-        let held = matches!(self.setting.lease.state(), Address::Held { .. });
-        let gate = match order.gate {
-            _ if !self.may_hold() => Hold::No,
-            // Not before the address is here.
-            Hold::Yes if !held => Hold::Keep,
-            wanted => wanted,
-        };
-        self.send(order, gate);
+        self.send(order, self.gate_for(order.gate));
         // After the gate: removing an address may wait for the kernel's network lock.
         if order.vip == Hold::No || !self.may_hold() {
-            self.hang_up();
+            self.tell_callers();
             self.setting.lease.remove(now);
         }
         let gone = self.setting.lease.state() == Address::Absent && matches!(self.gate, Gate::Shut | Gate::None);
@@ -244,9 +251,9 @@ impl Link {
     }
 
     /// Before the address goes: afterwards no reset leaves.
-    fn hang_up(&self) {
+    fn tell_callers(&self) {
         if self.setting.lease.state() != Address::Absent {
-            self.setting.callers.hang_up(HANG_UP_LIMIT);
+            self.setting.callers.have_told(TELL_LIMIT);
         }
     }
 

@@ -157,7 +157,7 @@ impl Starter<'_> {
         if let Err(fault) = callers.count(LOAD_LIMIT) {
             log::warn!("the kernel does not say who is connected ({fault}): clients are not told when the address leaves");
         }
-        let (told, teller) = callers::pair(callers);
+        let (asker, teller) = callers::pair(callers);
         self.thread("callers", move || {
             // As the link thread, which waits for it; that one warns.
             let _ = rt::make_real_time();
@@ -167,7 +167,7 @@ impl Starter<'_> {
             paths,
             sessions: Sessions::new(cluster_id(&self.config.cluster), self.me.0 + 1, session, millis(heartbeat.deadtime)),
             lease: Lease::find(self.interface, self.config.vip.ips(), heartbeat.lease),
-            callers: told,
+            callers: asker,
             watchdog,
             gate_available: self.gate_available,
             keepalive_ms: millis(heartbeat.keepalive),

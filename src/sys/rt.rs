@@ -1,5 +1,5 @@
-//! What keeps the link thread running on a starved machine: no page of ours is swapped, and this one thread goes before ordinary ones. It
-//! refuses to raise the whole process, and children do not inherit it.
+//! What keeps the link thread running on a starved machine: no page of ours is swapped, and it goes before ordinary ones, with the one that it
+//! waits for. It refuses to raise the whole process, and children do not inherit it.
 
 use std::io;
 

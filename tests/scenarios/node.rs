@@ -286,18 +286,21 @@ impl Node {
             Hold::No => self.vip_until = 0,
             Hold::Keep => {}
         }
-        match want.gate {
-            Hold::Yes if self.vip_broken => {}
-            Hold::Yes => self.gate_until = now + 1_500,
-            Hold::No => self.gate_until = 0,
-            Hold::Keep => {}
-        }
+        // What cannot be renewed is held as it was.
+        let before = self.told.map_or(Address::Absent, |told| told.address);
         let address = match want.vip {
-            Hold::Yes if self.vip_broken => Address::Unknown,
+            Hold::Yes if self.vip_broken && before == Address::Absent => Address::Unknown,
+            Hold::Yes if self.vip_broken => before,
             Hold::Yes => Address::Held { renewed_ms: now },
             Hold::No => Address::Absent,
             Hold::Keep => return,
         };
+        match want.gate {
+            Hold::Yes if !matches!(address, Address::Held { .. }) => {}
+            Hold::Yes => self.gate_until = now + 1_500,
+            Hold::No => self.gate_until = 0,
+            Hold::Keep => {}
+        }
         let seen = LeaseSeen { address, gate: if self.gate_until > now { Gate::Open } else { Gate::Shut } };
         if self.told != Some(seen) {
             self.told = Some(seen);

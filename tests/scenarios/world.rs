@@ -67,11 +67,12 @@ impl World {
         core.step(Event::Link { carrier: node.carrier }, self.now);
         let left_ms = node.vip_until.saturating_sub(self.now);
         let address = if left_ms > 0 { Address::Found { left_ms } } else { Address::Absent };
-        core.step(Event::Lease(LeaseSeen { address, gate: Gate::Shut }), self.now);
+        let lease = LeaseSeen { address, gate: Gate::Shut };
+        core.step(Event::Lease(lease), self.now);
         node.core = Some(core);
         node.session += 1;
         node.heard = None;
-        node.told = None;
+        node.told = Some(lease);
         node.done_order = 0;
         node.turn_ms = self.now;
         (node.linked, node.to_save, node.ordered, node.killed) = (None, None, (0, 0), false);

@@ -53,7 +53,7 @@ fn taken_back() -> &'static [mmha::core::rules::Rule] {
     changed(|rule| {
         if rule.number == 72 {
             rule.when = &[&[Lit::Is(Fact::TimeOver)]];
-            rule.to = mmha::core::state::State::Active;
+            rule.to = mmha::core::state::State::Address;
         }
         true
     })

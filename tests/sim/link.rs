@@ -81,7 +81,7 @@ impl World {
             return;
         }
         agent.stood_still_ms = Some(gap_ms);
-        if matches!(agent.address, Address::Held { .. }) || agent.gate == Gate::Open {
+        if agent.orders.vip == Hold::Yes || matches!(agent.address, Address::Held { .. }) || agent.gate == Gate::Open {
             agent.latched = Some(order);
             (agent.address, agent.gate) = (Address::Absent, Gate::Shut);
             (self.nodes[at].vip_until, self.nodes[at].gate_until) = (0, 0);
@@ -112,7 +112,7 @@ impl World {
             node.vip_until = local + limits.lease * 1000 + self.chance.below(self.set.lease_late_us + 1);
             match agent.address {
                 // One address of the group is refused: the others are here.
-                Address::Held { .. } | Address::Unknown if node.vip_broken => {}
+                Address::Held { .. } | Address::Found { .. } | Address::Unknown if node.vip_broken => {}
                 _ if node.vip_broken => agent.address = Address::Unknown,
                 _ => {
                     node.vip_renewed = local;

@@ -51,3 +51,12 @@ fn nothing_is_held_without_the_watchdog_device() {
     let lost = said.iter().filter(|message| matches!(message, Message::Lost(_))).count();
     assert!(lost == 1 && matches!(said[0], Message::Lost(_)), "told once, and before anything else");
 }
+
+#[test]
+fn the_gate_opens_with_the_address_and_not_before() {
+    let (mut link, _inbox) = link(Guard::broken());
+    assert_eq!(link.gate_for(Hold::Yes), Hold::Keep, "no address");
+    assert_eq!(link.gate_for(Hold::No), Hold::No);
+    link.latched = Some(1);
+    assert_eq!([link.gate_for(Hold::Yes), link.gate_for(Hold::Keep)], [Hold::No; 2], "it has stood still");
+}
