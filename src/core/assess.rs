@@ -136,7 +136,8 @@ impl Core {
         let patience = if fetches { EXTRA_PATIENCE_MS } else { 0 };
         facts.set(Fact::Agrees, self.agrees());
         facts.set(Fact::Merging, self.merging());
-        facts.set(Fact::Extra, belief.extra.is_some_and(|(_, since)| self.since(since) >= patience));
+        let extra = self.has_extra() == Some(true);
+        facts.set(Fact::Extra, extra && belief.extra.is_some_and(|(_, since)| self.since(since) >= patience));
     }
 
     pub(super) fn since(&self, then: Ms) -> Age<'_> {
@@ -213,7 +214,9 @@ impl Core {
     fn duel(&self) -> bool {
         let lately = self.belief.probed_ms.is_some_and(|at| self.since(at) < self.probing_ms());
         let (second, patience) = if self.id.number == 2 { (true, GIVE_WAY) } else { (self.failed_lately(), 2 * GIVE_WAY) };
-        let patient = self.state != State::Gate || self.since(self.entered_ms) < patience * self.deadtime();
+        // From when a claim became possible: what kept both from it may end for both at once.
+        let from = self.entered_ms.max(self.belief.first_probe_ms.unwrap_or(0));
+        let patient = self.state != State::Gate || self.since(from) < patience * self.deadtime();
         second && lately && patient
     }
 

@@ -14,7 +14,7 @@ pub struct Beat {
     pub state: State,
     /// The highest epoch this node has on disk; while it holds, the epoch of its claim.
     pub epoch: u64,
-    /// The epoch in which the sender was the last to hold the address, by all it knows; 0: another node was.
+    /// The epoch in which the sender was the last to hold the address, by all it knows; 0: another node was, or has been granted it.
     #[serde(default)]
     pub held: u64,
     /// Grows with every change of what is said: an echo of it proves what the peer knew.

@@ -92,6 +92,8 @@ pub struct Belief {
     pub store_error: Option<String>,
     /// To be on disk.
     pub want_record: Record,
+    /// What was held last before the present claim.
+    pub held_before: u64,
     /// May go on without the peer: in sync when it was last heard.
     pub alone: bool,
     /// I acknowledged writes that the peer does not have, and it has not been heard since: nobody else may go on.
@@ -191,6 +193,7 @@ impl Belief {
             record_known: false,
             store_error: None,
             want_record: Record::default(),
+            held_before: 0,
             alone: false,
             solo: false,
             acknowledged: 0,

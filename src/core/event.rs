@@ -215,7 +215,8 @@ pub enum ArbiterSeen {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Record {
     pub epoch: u64,
-    /// The epoch in which this node was the last to hold the address, by all it knows; 0: another one was. A later epoch was claimed in vain.
+    /// The epoch in which this node was the last to hold the address, by all it knows; 0: another one was, or has been
+    /// granted it. A later epoch was claimed in vain.
     pub held: u64,
 }
 

@@ -234,8 +234,10 @@ impl Core {
             belief.alone = belief.solo;
         }
         match to {
-            State::Open | State::Address if belief.want_record.was_holder() => {} // until it serves, the last that it held is an earlier one
-            State::Open | State::Address | State::Active | State::Fence => belief.want_record.held = belief.want_record.epoch,
+            State::Open => belief.held_before = std::mem::replace(&mut belief.want_record.held, belief.want_record.epoch),
+            // Nothing was acknowledged: the gate opens with the address.
+            State::Release if from == State::Open => belief.want_record.held = belief.held_before,
+            State::Active | State::Fence => belief.want_record.held = belief.want_record.epoch,
             // On disk before the grant: who crashes after it must not believe that the address is still its own.
             State::Drain | State::Granted => belief.want_record.held = 0,
             _ => {}

@@ -1,6 +1,7 @@
 //! Beliefs that follow from others as time passes. Only bookkeeping.
 
 use super::Core;
+use super::beat::Beat;
 use super::event::Ms;
 use super::history::History;
 use super::state::State;
@@ -28,15 +29,18 @@ impl Core {
             self.belief.merge = Some(History::default());
         }
         let belief = &mut self.belief;
-        let newer = belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.epoch > belief.record.held);
+        // While it only opens its server, its claim may still come to nothing.
+        let serves = |beat: &Beat| beat.state.holds() && beat.state != State::Open;
+        let newer = belief.peer.as_ref().is_some_and(|peer| serves(&peer.beat) && peer.beat.epoch > belief.want_record.held);
         if newer && !self.state.holds() {
             belief.want_record.held = 0;
         }
     }
 
-    /// How many there are, and since when they have not become fewer.
+    /// How many have not reached the leader, and since when they have not become fewer.
     fn track_extra(&mut self) {
-        let extra = (self.has_extra() == Some(true)).then(|| self.raw_extra().count());
+        let waiting = self.belief.peer.as_ref().map(|peer| peer.beat.unapplied.clone()).unwrap_or_default();
+        let extra = (self.has_extra() == Some(true)).then(|| self.raw_extra().minus(&waiting).count());
         let before = self.belief.extra;
         self.belief.extra = extra.map(|count| match before {
             Some((less, since)) if count >= less => (less, since),

@@ -168,7 +168,7 @@ impl Core {
     /// The fencing command may switch the peer off: only when nothing else is missing for a takeover. Of two nodes that both hold nothing
     /// and do not hear each other, node 2 waits, so that they do not switch each other off.
     fn fence(&self, facts: Facts) -> bool {
-        let missing = [Fact::PeerHeard, Fact::Cut, Fact::Paused, Fact::FenceOk].iter().any(|fact| facts.has(*fact));
+        let missing = [Fact::PeerHeard, Fact::Cut, Fact::Paused, Fact::Duel, Fact::FenceOk].iter().any(|fact| facts.has(*fact));
         let proof = [Fact::VipQuiet, Fact::EpochOk, Fact::LinkUp, Fact::ArbiterOk].iter().all(|fact| facts.has(*fact));
         let held = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds());
         let first = held || self.id.number == 1 || self.since(self.entered_ms) >= self.limits.deadtime;
