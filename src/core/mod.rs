@@ -149,6 +149,8 @@ impl Core {
                 break;
             }
         }
+        // Refused now is refused: it must not happen by itself an hour later.
+        self.belief.switch &= self.state != State::Active;
         let more = self.refresh_want();
         self.settle(more || self.facts != before || self.decisions.len() != decided);
     }
