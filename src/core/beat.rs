@@ -77,3 +77,10 @@ pub struct Beat {
     /// Short reason why `ready` is false, for the peer's operator.
     pub why: Cow<'static, str>,
 }
+
+impl Beat {
+    /// What the sender's server has, applied or not; `None` = not known yet.
+    pub fn has(&self) -> Option<History> {
+        self.history.as_ref().map(|history| history.union(&self.unapplied))
+    }
+}

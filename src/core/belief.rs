@@ -305,8 +305,7 @@ impl Core {
     }
 
     fn note_own_mark(&mut self) {
-        let beat = self.belief.peer.as_ref().map(|peer| &peer.beat);
-        let theirs = beat.and_then(|beat| beat.history.as_ref().map(|history| history.union(&beat.unapplied)));
+        let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.has());
         // What it has now, not ever: what both have lost nobody can wait for.
         if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample)
             && !self.belief.own_mark.agrees_on(&theirs, &sample.server_key)

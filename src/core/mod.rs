@@ -325,6 +325,10 @@ impl View<'_> {
     pub fn sample(&self) -> Option<&event::Sample> {
         self.core.belief.sample.as_deref()
     }
+    /// The peer has what was acknowledged here, and will have what is to be.
+    pub fn protects(&self) -> bool {
+        self.core.protects()
+    }
     /// Since when acknowledged writes exist on this node only.
     pub fn unprotected_ms(&self) -> Option<Ms> {
         self.core.belief.unprotected_since.map(|since| self.core.belief.now.saturating_sub(since))

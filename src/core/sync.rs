@@ -85,9 +85,9 @@ impl Core {
             self.belief.synced = !self.limits.lossless && follows;
             return;
         }
-        // What was acknowledged before commits began to wait is at the peer only once the peer says so.
+        // What was acknowledged before commits began to wait is at the peer only once the peer says so. What it has received it will have.
         let (until, key) = (belief.alone_until.as_ref().unwrap_or(&sample.history), &sample.server_key);
-        let has = |beat: &Beat| beat.history.as_ref().map_or(beat.current, |theirs| theirs.contains_of(until, key));
+        let has = |beat: &Beat| beat.has().map_or(beat.current, |theirs| theirs.contains_of(until, key));
         let synced = belief.synced || self.peer_heard() && belief.peer.as_ref().is_some_and(|peer| has(&peer.beat));
         let until = until.clone();
         self.belief.synced = if self.limits.lossless { synced } else { follows };
@@ -174,9 +174,14 @@ impl Core {
             (self.belief.given_up_ms, self.belief.alone_until) = (Some(self.belief.now), None);
         }
         self.belief.synced &= self.belief.semi_sync || !serving || !self.limits.lossless;
-        let sampled = self.belief.sample.as_ref().is_some_and(|s| s.semi_sync_on && s.semi_sync_active);
-        let protected = self.state != State::Active || (self.belief.semi_sync && sampled);
+        let protected = self.state != State::Active || self.protects();
         self.belief.unprotected_since = if protected { None } else { self.belief.unprotected_since.or(Some(self.belief.now)) };
+    }
+
+    /// Commits wait for the peer, and it has what was acknowledged before they did.
+    pub(super) fn protects(&self) -> bool {
+        let waits = self.belief.sample.as_ref().is_some_and(|s| s.semi_sync_on && s.semi_sync_active);
+        self.belief.semi_sync && self.belief.synced && waits
     }
 
     /// Letting go of a server that hangs: its sessions may hold commits that wait, and cannot be asked.

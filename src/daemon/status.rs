@@ -134,7 +134,7 @@ fn replication_part(view: &View<'_>, around: &Around<'_>) -> Replication {
     let unset = if sample.is_some() { Thread::None } else { Thread::Unknown };
     let protected = match view.peer() {
         Some(beat) if beat.state == State::Active && !view.holds() && view.has(Fact::PeerHeard) => beat.protected,
-        _ => sample.is_some_and(|sample| sample.semi_sync_on && sample.semi_sync_active),
+        _ => view.protects(),
     };
     Replication {
         receiver: replica.map_or(unset, |replica| state(replica.receiver_running, replica.receiver_connected)),

@@ -57,8 +57,14 @@ fn says(core: &mut Core, receiving: bool) {
 /// A look at the server that began then.
 fn look(core: &mut Core, taken_ms: Ms, semi_sync_on: bool) {
     core.belief.now = taken_ms + 5;
-    core.belief.sample =
-        Some(Arc::new(Sample { taken_ms, history: history("1:1-9"), semi_sync_on, semi_sync_active: semi_sync_on, ..Sample::default() }));
+    core.belief.sample = Some(Arc::new(Sample {
+        taken_ms,
+        server_key: "1".into(),
+        history: history("1:1-9"),
+        semi_sync_on,
+        semi_sync_active: semi_sync_on,
+        ..Sample::default()
+    }));
     core.note_synced();
     core.track_semi_sync();
 }
@@ -81,4 +87,19 @@ fn a_peer_that_returns_at_once_is_not_in_sync_before_the_server_was_seen_alone()
     assert!(core.belief.semi_sync && !core.belief.synced, "it waits again, and lacks what was acknowledged alone");
     look(&mut core, NOW + 100, true);
     assert!(!core.belief.synced && core.belief.alone_until == Some(history("1:1-9")), "until it has that");
+}
+
+#[test]
+fn what_the_peer_has_received_it_has() {
+    let mut core = holder();
+    core.belief.synced = false;
+    let mut hears = |has: &str, received: &str| {
+        if let Some(peer) = &mut core.belief.peer {
+            peer.beat = Arc::new(Beat { history: Some(history(has)), unapplied: history(received), ..(*peer.beat).clone() });
+        }
+        look(&mut core, NOW, true);
+        (core.belief.synced, core.protects(), core.belief.unprotected_since.is_some())
+    };
+    assert_eq!(hears("1:1-3", "1:4"), (false, false, true), "it lacks one that was acknowledged before commits waited");
+    assert_eq!(hears("1:1-3", "1:4-5"), (true, true, false), "whether it has applied it or not");
 }
