@@ -15,6 +15,9 @@ use super::relation::Known;
 use super::state::State;
 use super::want::{ArbiterOrder, Hold};
 
+/// An applier this far behind catches up while the writer drains.
+const NEARLY_MS: Ms = 50;
+
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub beat: Arc<Beat>,
@@ -65,8 +68,11 @@ pub struct Belief {
     pub sample: Option<Arc<Sample>>,
     /// Everything the peer's writes that ever reached this node: survives restarts of the server (facts: MariaDB forgets).
     pub mark: History,
-    /// What the mark was one look earlier: who has applied that is close behind.
+    /// What the mark was at least `NEARLY_MS` and at least one look ago: who has applied that is close behind.
     pub mark_before: History,
+    /// What the mark was at `marked_ms`: the next `mark_before`.
+    pub mark_next: History,
+    pub marked_ms: Ms,
     /// Everything of my own writes that the peer was ever seen to have: a server that lacks some of it has lost its tail.
     pub own_mark: History,
     /// What these, my server's history and the peer's are to each other.
@@ -175,6 +181,8 @@ impl Belief {
             sample: None,
             mark: History::default(),
             mark_before: History::default(),
+            mark_next: History::default(),
+            marked_ms: 0,
             own_mark: History::default(),
             known: Known::default(),
             closed: None,
@@ -345,8 +353,7 @@ impl Core {
             if let Some(replica) = &sample.replica {
                 let known = self.belief.mark.contains_without(&replica.received, &sample.server_key);
                 let news = if known { History::default() } else { replica.received.without(&sample.server_key) };
-                let mark = self.belief.mark.union(&news);
-                self.belief.mark_before = std::mem::replace(&mut self.belief.mark, mark);
+                self.note_mark(&news);
             }
             self.note_flow(sample);
             self.belief.sample = Some(Arc::clone(sample));
@@ -355,6 +362,16 @@ impl Core {
             self.note_torn();
         }
         self.belief.server = Some(seen);
+    }
+
+    /// Looks can be 10 ms apart, and an applier that keeps up may still be further behind than that.
+    fn note_mark(&mut self, news: &History) {
+        let belief = &mut self.belief;
+        belief.mark = belief.mark.union(news);
+        if belief.now - belief.marked_ms >= NEARLY_MS {
+            belief.mark_before = std::mem::replace(&mut belief.mark_next, belief.mark.clone());
+            belief.marked_ms = belief.now;
+        }
     }
 
     fn note_role(&mut self, order: u64, outcome: RoleOutcome) {
