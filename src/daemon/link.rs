@@ -9,7 +9,6 @@ mod tests;
 
 use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use crate::daemon::callers::Asker;
 use crate::error::{Error, Result};
 use crate::peer::codec::{self, Refusal};
 use crate::peer::session::{Sessions, Verdict};
+use crate::sys::queue::Sender;
 use crate::sys::slot::Reader;
 use crate::sys::udp::LinkSocket;
 use crate::sys::{clock, timer};
@@ -88,7 +88,7 @@ pub struct Setting {
 
 struct Link {
     setting: Setting,
-    events: SyncSender<Message>,
+    events: Sender<Message>,
     statistics: Arc<Mutex<Statistics>>,
     gate: Gate,
     opened_ms: Ms,
@@ -110,7 +110,7 @@ struct Lost {
 }
 
 /// Runs until the process ends.
-pub fn run(setting: Setting, mut orders: Reader<Order>, events: SyncSender<Message>, statistics: Arc<Mutex<Statistics>>) {
+pub fn run(setting: Setting, mut orders: Reader<Order>, events: Sender<Message>, statistics: Arc<Mutex<Statistics>>) {
     let now = clock::now_ms();
     let mut link = Link::new(setting, events, statistics, now);
     let (mut turn_ms, mut next_ms) = (now, now);
@@ -144,7 +144,7 @@ fn next_slot(slot_ms: Ms, now: Ms, keepalive_ms: Ms) -> Ms {
 }
 
 impl Link {
-    fn new(setting: Setting, events: SyncSender<Message>, statistics: Arc<Mutex<Statistics>>, now: Ms) -> Link {
+    fn new(setting: Setting, events: Sender<Message>, statistics: Arc<Mutex<Statistics>>, now: Ms) -> Link {
         let gate = if setting.gate_available { Gate::Unknown } else { Gate::None };
         Link {
             setting,
@@ -370,7 +370,7 @@ impl Link {
     /// Leases as they are, whenever they differ from what the core was last told. What does not fit the channel is told next time.
     fn report(&mut self) {
         if let Some(lost) = self.lost.as_mut().filter(|lost| !lost.told) {
-            lost.told = self.events.try_send(Message::Lost(lost.why.clone())).is_ok();
+            lost.told = self.events.offer(Message::Lost(lost.why.clone()));
         }
         if let Some(gap_ms) = self.stood_still_ms
             && self.post(Event::Woke { gap_ms })
@@ -384,6 +384,6 @@ impl Link {
     }
 
     fn post(&self, event: Event) -> bool {
-        !matches!(self.events.try_send(Message::Event(event)), Err(TrySendError::Full(_)))
+        self.events.offer(Message::Event(event))
     }
 }

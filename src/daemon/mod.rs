@@ -12,7 +12,7 @@ mod threads;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use crate::core::state::State;
 use crate::core::{Core, Decision};
 use crate::error::{Error, Result};
 use crate::report;
+use crate::sys::queue::Receiver;
 use crate::sys::{clock, notify};
 
 use actors::Actors;
@@ -96,17 +97,11 @@ impl Service {
         while !self.core.want().exit {
             // However calm it is: the link thread acts only while this one has been seen alive a moment ago.
             let wait = self.core.deadline().saturating_sub(clock::now_ms()).min(self.actors.blessing_ms / 2).min(LOOK_ANEW_MS);
-            match messages.recv_timeout(Duration::from_millis(wait)) {
-                Ok(message) => {
-                    self.notice_gap();
-                    self.take(message);
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.notice_gap();
-                    self.core.step(Event::Tick, clock::now_ms());
-                }
-                // Every sender is gone only when every thread has died, and a dying thread ends the process.
-                Err(RecvTimeoutError::Disconnected) => return,
+            let message = messages.receive(Duration::from_millis(wait));
+            self.notice_gap();
+            match message {
+                Some(message) => self.take(message),
+                None => self.core.step(Event::Tick, clock::now_ms()),
             }
             self.publish();
         }

@@ -5,7 +5,6 @@ use std::fs::DirBuilder;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +21,9 @@ use crate::daemon::threads::{Starter, cannot};
 use crate::daemon::{Message, QUEUE, Service};
 use crate::error::{Error, Result};
 use crate::report::EVENTS;
-use crate::sys::{clock, log as syslog, netlink, notify, rt};
+use crate::sys::queue::{Receiver, queue};
+use crate::sys::rt::{self, Rank};
+use crate::sys::{clock, log as syslog, netlink, notify};
 
 const STATE: &str = "/var/lib/mmha";
 const RUNTIME: &str = "/run/mmha";
@@ -44,7 +45,7 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
     if let Err(fault) = rt::lock_memory() {
         log::warn!("memory is not locked ({fault}): under memory pressure heartbeats may be late");
     }
-    let (messages, inbox) = sync_channel(QUEUE);
+    let (messages, inbox) = queue(QUEUE);
     let core = Core::new(limits::identity(&config, me), limits::limits(&config), clock::now_ms());
     let links = links(&config, me);
     let timer = watchdog.as_ref().inspect(|guard| log::info!("{}", guard.text())).map(Guard::timer);
@@ -56,6 +57,8 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
     starter.signals()?;
     let journal = Journal::start(EVENTS.into()).map_err(|fault| cannot("start the journal", &fault))?;
     log::info!("mmha {} on {}: {} is {}", env!("CARGO_PKG_VERSION"), interface, config.node(me).name, config.node(me).address);
+    // The link holds only what this thread has blessed a moment ago. The link's thread warns if it is refused.
+    let _ = rt::make_real_time(Rank::Core);
     notify::ready();
     let service = Service {
         path: path.to_owned(),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,8 +33,10 @@ use crate::report::QUARANTINE;
 use crate::sql::Login;
 use crate::sql::fence::Spare;
 use crate::sys::netlink::Callers;
+use crate::sys::queue::Sender;
+use crate::sys::rt::{self, Rank};
 use crate::sys::slot::{Writer, slot};
-use crate::sys::{rt, signal, sysctl, udp::LinkSocket};
+use crate::sys::{signal, sysctl, udp::LinkSocket};
 
 const EPOCH: &str = "/var/lib/mmha/epoch";
 /// The arbiter's lease that this run, or the one before, has not given back.
@@ -58,7 +60,7 @@ pub(super) struct Starter<'a> {
     pub config: &'a Config,
     pub me: NodeIndex,
     pub interface: &'a str,
-    pub messages: &'a SyncSender<Message>,
+    pub messages: &'a Sender<Message>,
     pub gate_available: bool,
 }
 
@@ -108,7 +110,7 @@ impl Starter<'_> {
         let (messages, available) = (self.messages.clone(), self.gate_available);
         self.thread("guard", move || {
             guard::run(guarded, available, |troubles| {
-                let _ = messages.try_send(Message::Troubles(troubles));
+                let _ = messages.offer(Message::Troubles(troubles));
             });
         })?;
         Ok(Actors {
@@ -134,7 +136,7 @@ impl Starter<'_> {
     fn events(&self) -> impl Fn(Event) + Send + 'static {
         let messages = self.messages.clone();
         move |event| {
-            let _ = messages.send(Message::Event(event));
+            messages.send(Message::Event(event));
         }
     }
 
@@ -160,7 +162,7 @@ impl Starter<'_> {
         let (asker, teller) = callers::pair(callers);
         self.thread("callers", move || {
             // As the link thread, which waits for it; that one warns.
-            let _ = rt::make_real_time();
+            let _ = rt::make_real_time(Rank::Link);
             teller.run();
         })?;
         let setting = link::Setting {
@@ -180,7 +182,7 @@ impl Starter<'_> {
             log::warn!("cannot set promote_secondaries on {}: {fault}", self.interface);
         }
         self.thread("link", move || {
-            if let Err(fault) = rt::make_real_time() {
+            if let Err(fault) = rt::make_real_time(Rank::Link) {
                 log::warn!("the link thread has no real-time priority ({fault}): under load heartbeats may be late");
             }
             link::run(setting, orders, messages, statistics);
@@ -217,7 +219,7 @@ impl Starter<'_> {
                 watched,
                 |seen: ServerSeen| events(Event::Server(seen)),
                 |version| {
-                    let _ = messages.try_send(Message::Version(version));
+                    let _ = messages.offer(Message::Version(version));
                 },
             );
         })
@@ -237,7 +239,7 @@ impl Starter<'_> {
                     quarantine::Seen::Accepted(extra) => Message::Event(Event::Merge(extra)),
                     quarantine::Seen::Kept(kept) => Message::Kept(kept),
                 };
-                let _ = messages.send(message);
+                messages.send(message);
             });
         })
     }
@@ -314,7 +316,7 @@ impl Starter<'_> {
             for stream in listener.incoming().flatten() {
                 let outcome = control::handle(stream, |request| {
                     let (answer, answered) = sync_channel(1);
-                    if messages.try_send(Message::Ask(request, answer)).is_err() {
+                    if !messages.offer(Message::Ask(request, answer)) {
                         return Answer::Failed("the service is too busy to answer: look at its log".to_owned());
                     }
                     answered
@@ -335,7 +337,7 @@ impl Starter<'_> {
                 signal::Signal::Stop => Message::Event(Event::Stop),
                 signal::Signal::Reload => Message::Reload,
             };
-            let _ = messages.send(message);
+            messages.send(message);
         };
         signal::spawn(report).map_err(|fault| cannot("watch signals", &fault))
     }

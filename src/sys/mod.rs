@@ -10,6 +10,7 @@ pub mod log;
 pub mod netlink;
 pub mod notify;
 pub mod pidfd;
+pub mod queue;
 pub mod resolve;
 pub mod rt;
 pub mod run;

@@ -1,10 +1,16 @@
-//! What keeps the link thread running on a starved machine: no page of ours is swapped, and it goes before ordinary ones, with the one that it
-//! waits for. It refuses to raise the whole process, and children do not inherit it.
+//! What keeps the link and the core running on a starved machine: no page of ours is swapped, and their threads go before ordinary ones. It
+//! refuses to raise the whole process, and children do not inherit it.
 
 use std::io;
 
-/// Above ordinary threads, below the kernel's own (sched(7)); any SCHED_RR priority would do.
-const PRIORITY: libc::c_int = 10;
+/// Above ordinary threads, below the kernel's own (sched(7)); any two SCHED_RR priorities would do.
+#[derive(Debug, Clone, Copy)]
+pub enum Rank {
+    Core = 9,
+    /// And whom it waits for.
+    Link = 10,
+}
+
 const NICE: libc::c_int = -15;
 
 /// Keep the program and every page it will touch in memory (mlockall(2)); wants LimitMEMLOCK=infinity. Call it before threads are started.
@@ -34,8 +40,8 @@ pub fn share_heaps() {}
 
 /// Give the calling thread SCHED_RR, not inherited over fork. When that is refused (EPERM: no CAP_SYS_NICE, or a cgroup without real-time
 /// share on RT_GROUP_SCHED kernels) it gets nice -15 instead and the refusal is returned for a warning.
-pub fn make_real_time() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: PRIORITY };
+pub fn make_real_time(rank: Rank) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: rank as libc::c_int };
     // The raw call, because musl's wrapper only returns ENOSYS. Thread 0 is the caller.
     // SAFETY: the pointer is to a live sched_param, which the kernel only reads.
     let rc = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
@@ -61,7 +67,7 @@ mod tests {
 
     #[test]
     fn only_the_calling_thread_is_raised() {
-        let raised = std::thread::spawn(|| (make_real_time().is_ok(), policy())).join().expect("join");
+        let raised = std::thread::spawn(|| (make_real_time(Rank::Core).is_ok(), policy())).join().expect("join");
         match raised {
             (true, policy) => assert_eq!(policy, i64::from(libc::SCHED_RR | libc::SCHED_RESET_ON_FORK)),
             (false, policy) => assert_eq!(policy, i64::from(libc::SCHED_OTHER), "refused here"),

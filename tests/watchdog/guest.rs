@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,10 +19,12 @@ use mmha::core::want::Hold;
 use mmha::daemon::link::{self, Order, Statistics};
 use mmha::daemon::{Message, callers, limits};
 use mmha::peer::session::Sessions;
+use mmha::sys::queue::{Receiver, queue};
+use mmha::sys::rt::{self, Rank};
 use mmha::sys::slot::{Writer, slot};
 use mmha::sys::udp::LinkSocket;
 use mmha::sys::watchdog::describe;
-use mmha::sys::{clock, netlink, rt, timer};
+use mmha::sys::{clock, netlink, timer};
 
 const DEVICE: &str = "/dev/watchdog0";
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 243);
@@ -107,7 +108,7 @@ impl Link {
             keys: Arc::new(keys),
         };
         let (orders, wanted) = slot(order.clone()).expect("slot");
-        let (sender, events) = sync_channel(4096);
+        let (sender, events) = queue(4096);
         let socket = LinkSocket::bind(Ipv4Addr::LOCALHOST, 694, None).expect("bind");
         let setting = link::Setting {
             paths: vec![link::Path { socket, peer: std::net::SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 694) }],
@@ -123,7 +124,7 @@ impl Link {
         let statistics = Arc::new(Mutex::new(Statistics { paths: vec![Default::default()], ..Statistics::default() }));
         let shared = Arc::clone(&statistics);
         std::thread::spawn(move || {
-            rt::make_real_time().expect("real time");
+            rt::make_real_time(Rank::Link).expect("real time");
             link::run(setting, wanted, sender, shared);
         });
         Link { orders, order, events, statistics }
@@ -177,7 +178,8 @@ fn live() {
     link.want(State::Active, Hold::Yes);
     sleep(500);
     assert!(is_armed() && has_address());
-    assert!(!link.events.try_iter().any(|message| matches!(message, Message::Lost(_))));
+    let mut events = std::iter::from_fn(|| link.events.receive(Duration::ZERO));
+    assert!(!events.any(|message| matches!(message, Message::Lost(_))));
     link.want(State::Standby, Hold::No);
     sleep(500);
     assert!(!is_armed());

@@ -2,7 +2,6 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use super::*;
@@ -11,9 +10,10 @@ use crate::core::Core;
 use crate::core::state::State;
 use crate::daemon::{callers, limits};
 use crate::sys::netlink::Callers;
+use crate::sys::queue::{Receiver, queue};
 
 fn link(watchdog: Guard) -> (Link, Receiver<Message>) {
-    let (events, inbox) = sync_channel(16);
+    let (events, inbox) = queue(16);
     let socket = LinkSocket::bind(Ipv4Addr::LOCALHOST, 0, None).expect("bind");
     let vip = Ipv4Addr::new(192, 0, 2, 243);
     let setting = Setting {
@@ -47,7 +47,7 @@ fn nothing_is_held_without_the_watchdog_device() {
     assert!(!link.may_hold(), "another order brings no device back");
     link.report();
     link.report();
-    let said: Vec<Message> = inbox.try_iter().collect();
+    let said: Vec<Message> = std::iter::from_fn(|| inbox.receive(std::time::Duration::ZERO)).collect();
     let lost = said.iter().filter(|message| matches!(message, Message::Lost(_))).count();
     assert!(lost == 1 && matches!(said[0], Message::Lost(_)), "told once, and before anything else");
 }

@@ -1,0 +1,121 @@
+//! A bounded queue into one thread, in which everybody who waits sleeps. std's `sync_channel` spins while a writer is between claiming a place and
+//! filling it: on one CPU a real-time reader would spin for ever at the ordinary writer that it has just preempted there.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+struct Inner<T> {
+    values: Mutex<VecDeque<T>>,
+    limit: usize,
+    filled: Condvar,
+    room: Condvar,
+}
+
+impl<T> Inner<T> {
+    fn values(&self) -> MutexGuard<'_, VecDeque<T>> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, mut values: MutexGuard<'_, VecDeque<T>>, value: T) {
+        values.push_back(value);
+        let was_empty = values.len() == 1;
+        drop(values);
+        // The one reader sleeps only at an empty queue.
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+}
+
+/// The writing side; clones share the queue.
+pub struct Sender<T> {
+    inner: Arc<Inner<T>>,
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Sender<T> {
+        Sender { inner: Arc::clone(&self.inner) }
+    }
+}
+
+/// The one reading side.
+pub struct Receiver<T> {
+    inner: Arc<Inner<T>>,
+}
+
+/// A queue of at most `limit` values.
+pub fn queue<T>(limit: usize) -> (Sender<T>, Receiver<T>) {
+    let inner = Arc::new(Inner { values: Mutex::new(VecDeque::new()), limit, filled: Condvar::new(), room: Condvar::new() });
+    (Sender { inner: Arc::clone(&inner) }, Receiver { inner })
+}
+
+impl<T> Sender<T> {
+    /// Waits for room, for as long as the reader takes.
+    pub fn send(&self, value: T) {
+        let full = |values: &mut VecDeque<T>| values.len() >= self.inner.limit;
+        let values = self.inner.room.wait_while(self.inner.values(), full).unwrap_or_else(PoisonError::into_inner);
+        self.inner.push(values, value);
+    }
+
+    /// Whether there was room for it.
+    #[must_use]
+    pub fn offer(&self, value: T) -> bool {
+        let values = self.inner.values();
+        let room = values.len() < self.inner.limit;
+        if room {
+            self.inner.push(values, value);
+        }
+        room
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The oldest value; `None` when there is none within `wait`.
+    pub fn receive(&self, wait: Duration) -> Option<T> {
+        let until = Instant::now() + wait;
+        let mut values = self.inner.values();
+        while values.is_empty() {
+            let left = until.checked_duration_since(Instant::now())?;
+            values = self.inner.filled.wait_timeout(values, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let was_full = values.len() == self.inner.limit;
+        let value = values.pop_front();
+        drop(values);
+        if was_full {
+            self.inner.room.notify_all();
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn values_come_in_order_and_no_more_than_fit() {
+        let (sender, receiver) = queue(2);
+        assert!(sender.offer(1) && sender.offer(2) && !sender.offer(3));
+        assert_eq!([receiver.receive(SOON), receiver.receive(SOON)], [Some(1), Some(2)]);
+        assert_eq!(receiver.receive(Duration::from_millis(1)), None);
+        assert!(sender.offer(4));
+        assert_eq!(receiver.receive(Duration::ZERO), Some(4));
+    }
+
+    #[test]
+    fn nobody_sleeps_through_what_it_waits_for() {
+        let (sender, receiver) = queue(1);
+        let writers: Vec<_> = (0..4)
+            .map(|_| {
+                let sender = sender.clone();
+                std::thread::spawn(move || (0..500).for_each(|value| sender.send(value)))
+            })
+            .collect();
+        let sum: Option<u64> = (0..2000).map(|_| receiver.receive(SOON)).sum();
+        assert_eq!(sum, Some(4 * 499 * 500 / 2));
+        writers.into_iter().for_each(|writer| writer.join().expect("a writer"));
+    }
+}
