@@ -101,7 +101,9 @@ impl Core {
         // Probes that left into a dead network are unanswered too: somebody must have been heard on it while they went out.
         let alive = |at: Ms| belief.ping_ms.is_some_and(|answer| answer >= at + probing_ms / 2);
         let network = !self.limits.ping_configured || belief.first_probe_ms.is_some_and(alive);
-        facts.set(Fact::VipQuiet, first && last && network && belief.probes >= QUIET_PROBES);
+        // A peer that was cut off meanwhile lets go an isolation after its own last answer: that may have come just after my network did.
+        let listened = belief.back_ms.is_none_or(|at| self.since(at) >= self.limits.deadtime);
+        facts.set(Fact::VipQuiet, first && last && network && listened && belief.probes >= QUIET_PROBES);
         let fresh = |at: Ms| self.since(at) < REMOTE_FRESH_MS;
         // A server that stands still cannot be closed. Should it go on one day, its gate has ended, and stays shut without heartbeats.
         let gated = belief.peer.as_ref().is_some_and(|peer| peer.beat.gated);

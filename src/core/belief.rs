@@ -51,6 +51,8 @@ pub struct Belief {
     pub gap_ms: Ms,
     pub carrier: Option<bool>,
     pub ping_ms: Option<Ms>,
+    /// When this node's own network last came back: until then the silence may have been its own.
+    pub back_ms: Option<Ms>,
     pub vip_claim: Option<([u8; 6], Ms)>,
     pub contest_since: Option<Ms>,
     /// When another host last probed for the VIP.
@@ -167,6 +169,7 @@ impl Belief {
             gap_ms: 0,
             carrier: None,
             ping_ms: None,
+            back_ms: None,
             vip_claim: None,
             contest_since: None,
             probed_ms: None,
@@ -254,8 +257,8 @@ impl Core {
             Event::Tick => {}
             Event::Woke { gap_ms } => self.note_woke(gap_ms),
             Event::Beat(heard) => self.note_beat(*heard),
-            Event::Link { carrier } => self.belief.carrier = Some(carrier),
-            Event::PingAnswered => self.belief.ping_ms = Some(now),
+            Event::Link { carrier } => self.note_carrier(carrier),
+            Event::PingAnswered => self.note_ping(),
             Event::VipProbed => self.belief.probed_ms = Some(now),
             Event::VipClaimed { mac } => self.note_claim(mac),
             Event::ProbeSent => {
@@ -310,6 +313,21 @@ impl Core {
         self.adopt_pause();
         self.note_own_mark();
         self.note_sync();
+    }
+
+    fn note_carrier(&mut self, carrier: bool) {
+        if carrier && self.belief.carrier == Some(false) {
+            self.belief.back_ms = Some(self.belief.now);
+        }
+        self.belief.carrier = Some(carrier);
+    }
+
+    fn note_ping(&mut self) {
+        let now = self.belief.now;
+        if self.belief.ping_ms.is_some_and(|at| now - at >= self.limits.isolation / 2) {
+            self.belief.back_ms = Some(now);
+        }
+        self.belief.ping_ms = Some(now);
     }
 
     fn note_own_mark(&mut self) {

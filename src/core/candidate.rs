@@ -57,7 +57,9 @@ impl Core {
         if self.failed_lately() != peer.beat.shy && peer.beat.state == State::Standby {
             return if peer.beat.shy { me } else { other };
         }
-        if peer.beat.state.holds() || peer.beat.state == State::Gate {
+        // It may need long to apply what it has received, and I have all of that: be it that my server was down when it was asked.
+        let sooner = self.relation().i_have_all && !self.relation().they_have_all;
+        if peer.beat.state.holds() || peer.beat.state == State::Gate && !sooner {
             return other;
         }
         self.fitter(&peer.beat)

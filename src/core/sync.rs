@@ -14,9 +14,9 @@ const STALL_MS: Ms = 4_000;
 impl Core {
     /// Whether the stream from the writer still brings what the writer says it has. A connection can outlive the stream in it.
     pub(super) fn track_stall(&mut self) {
-        let connected = self.belief.sample.as_ref().and_then(|s| s.replica.as_ref()).is_some_and(|replica| replica.receiver_connected);
         let serves = |peer: &&super::belief::Peer| peer.beat.state == State::Active;
-        let peer = self.belief.peer.as_ref().filter(serves).filter(|_| self.peer_heard() && self.state == State::Standby && connected);
+        let follows = self.peer_heard() && self.state == State::Standby && self.receives();
+        let peer = self.belief.peer.as_ref().filter(serves).filter(|_| follows);
         if peer.is_none() {
             (self.belief.missing, self.belief.got_ms) = (false, self.belief.now);
             return;
@@ -31,15 +31,22 @@ impl Core {
     /// A commit waits until all that was written before it is received as well. So nobody waits for a receiver that still has to fetch what it
     /// missed, which after a night can take minutes, nor for one whose connection brings nothing. Nobody waits for a holder's.
     pub(super) fn track_level(&mut self) {
-        let connected = self.belief.sample.as_ref().and_then(|s| s.replica.as_ref()).is_some_and(|replica| replica.receiver_connected);
-        let level = self.state.holds() || self.belief.level || self.peer_heard() && !self.relation().missing;
-        self.belief.level = connected && level;
+        // A writer that works and tells no history has one that no heartbeat can carry. From any other that tells none nothing follows.
+        let known = |beat: &Beat| beat.history.is_some() || beat.state.holds() && beat.server_ok;
+        let known = self.peer_heard() && self.belief.peer.as_ref().is_some_and(|peer| known(&peer.beat));
+        let level = self.state.holds() || self.belief.level || known && !self.relation().missing;
+        self.belief.level = self.receives() && level;
+    }
+
+    /// The receiver is connected to the peer's server, by the last look.
+    fn receives(&self) -> bool {
+        let replica = self.belief.sample.as_ref().and_then(|sample| sample.replica.as_ref());
+        replica.is_some_and(|replica| replica.receiver_connected)
     }
 
     /// The writer gives the copy up unless it hears soon that the receiver has caught up: that must be seen at once.
     pub(super) fn levels(&self) -> bool {
-        let replica = self.belief.sample.as_ref().and_then(|sample| sample.replica.as_ref());
-        !self.belief.level && replica.is_some_and(|replica| replica.receiver_connected)
+        !self.belief.level && self.receives()
     }
 
     pub(super) fn stalled(&self) -> bool {
@@ -61,8 +68,7 @@ impl Core {
         } else if peer.beat.state.holds() {
             // A server that is down acknowledges nothing: what held when it went still holds.
             let was = self.belief.alone && !peer.beat.server_ok;
-            let connected = sample.and_then(|s| s.replica.as_ref()).is_some_and(|replica| replica.receiver_connected);
-            self.belief.alone = if self.limits.lossless { peer.beat.protected } else { connected || was };
+            self.belief.alone = if self.limits.lossless { peer.beat.protected } else { self.receives() || was };
         } else if let (Some(theirs), Some(mine)) = (&peer.beat.history, sample.map(|s| &s.history)) {
             self.belief.alone = mine.contains(theirs);
         } else if peer.beat.protected {
@@ -107,16 +113,16 @@ impl Core {
         let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.history.as_ref().map(|history| (history, &peer.beat.server_key)));
         let (Some((theirs, key)), Some(sample), true) = (theirs, self.belief.sample.as_ref(), alive) else { return };
         let until = self.belief.torn_until.get_or_insert_with(|| theirs.clone());
-        self.belief.torn = !sample.history.contains_of(until, key);
+        // Received again is enough: it is applied before anything is opened.
+        self.belief.torn = !sample.history.union(&sample.unapplied()).contains_of(until, key);
     }
 
     /// Silent, yet it serves: by now perhaps without waiting for me. Only a stream that it promised to wait for, and that still runs,
     /// keeps me in sync. Where its server cannot be reached none runs, whatever the receiver believes.
     pub(super) fn doubt_sync(&mut self) {
         let waits = self.belief.peer.as_ref().is_some_and(|peer| peer.beat.state.holds() && peer.beat.protected);
-        let replica = self.belief.sample.as_ref().and_then(|sample| sample.replica.as_ref());
         let reached = !matches!(self.belief.remote, Some((RemoteSeen::Down | RemoteSeen::Mute, _)));
-        let streams = waits && reached && replica.is_some_and(|replica| replica.receiver_connected);
+        let streams = waits && reached && self.receives();
         if !self.peer_heard() && !self.state.holds() && !streams {
             (self.belief.alone, self.belief.solo) = (false, false);
         }
@@ -157,9 +163,10 @@ impl Core {
     pub(super) fn track_semi_sync(&mut self) {
         let serving = matches!(self.state, State::Open | State::Address | State::Active);
         let receiving = self.peer_echo() && self.belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving);
-        // Acknowledgements may still flow where heartbeats do not: only a replica that is gone, or commits that wait, end it.
+        // Acknowledgements may still flow where heartbeats do not: only a replica that is gone, or commits that wait, end it. Looks may be
+        // further apart than this: a commit that waits in one has waited since the one before at most.
         let moved = self.since(self.belief.flowed_ms) < self.limits.deadtime / 2;
-        let flows = moved && self.belief.sample.as_ref().is_some_and(|s| s.semi_sync_active);
+        let flows = self.belief.sample.as_ref().is_some_and(|s| s.semi_sync_active && (moved || s.semi_sync_waiting == 0));
         let listened = self.since(self.belief.started_ms) >= self.limits.deadtime;
         let firm = self.arbiter_firm(self.belief.peer.as_ref().map(|peer| peer.heard_ms));
         let silent = !self.peer_heard() && !self.cut() && listened && !flows && firm;

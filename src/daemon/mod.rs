@@ -246,11 +246,12 @@ impl Service {
             return Answer::Refused(where_now);
         }
         log::warn!("switchover to {target} requested by {who}{}", if force { ", with --force" } else { "" });
+        // Only a standby keeps the wish for a while; a holder goes now or not at all.
+        let waits = force || matches!(self.core.state(), State::Standby | State::Gate);
         self.core.step(Event::Switch { force }, clock::now_ms());
-        match self.core.view().rule() {
-            55 => Answer::Refused(self.core.view().sentence()),
-            _ => Answer::Accepted(self.core.view().sentence()),
-        }
+        let goes = if holds { self.core.state() != State::Active } else { waits };
+        let sentence = self.core.view().sentence();
+        if goes { Answer::Accepted(sentence) } else { Answer::Refused(sentence) }
     }
 
     fn pause(&mut self, minutes: u64, who: &str) -> Answer {

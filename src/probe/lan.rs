@@ -18,6 +18,7 @@ use self::ping::Pings;
 use self::schedule::{Announcing, Every, Limiter, Probing};
 use crate::sys::arp::{ArpPacket, ArpSocket, Mac};
 use crate::sys::netlink::{self, Link, Monitor};
+use crate::sys::rt::{self, Rank};
 use crate::sys::{clock, timer};
 
 /// The interface is looked at so often, besides at once when the kernel says that it changed: of a lost carrier it says so up to a second
@@ -120,7 +121,12 @@ pub fn spawn(config: LanConfig, report: impl Fn(LanEvent) + Send + 'static) -> i
         announcing: None,
         defended: Duration::ZERO,
     };
-    std::thread::Builder::new().name("lan".into()).spawn(move || watcher.run(&inbox, &woken))?;
+    let body = move || {
+        // A holder whose pings wait for a processor would take itself for cut off. The link thread warns if this is refused.
+        let _ = rt::make_real_time(Rank::Core);
+        watcher.run(&inbox, &woken);
+    };
+    std::thread::Builder::new().name("lan".into()).spawn(body)?;
     Ok(Lan { commands, wake })
 }
 

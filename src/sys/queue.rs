@@ -6,23 +6,28 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 struct Inner<T> {
-    values: Mutex<VecDeque<T>>,
+    line: Mutex<Line<T>>,
     limit: usize,
     filled: Condvar,
     room: Condvar,
 }
 
+struct Line<T> {
+    values: VecDeque<T>,
+    /// Until it has woken up: a writer that should wake it may be kept from a processor, and then the next one does.
+    reader_sleeps: bool,
+}
+
 impl<T> Inner<T> {
-    fn values(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    fn line(&self) -> MutexGuard<'_, Line<T>> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, mut values: MutexGuard<'_, VecDeque<T>>, value: T) {
-        values.push_back(value);
-        let was_empty = values.len() == 1;
-        drop(values);
-        // The one reader sleeps only at an empty queue.
-        if was_empty {
+    fn push(&self, mut line: MutexGuard<'_, Line<T>>, value: T) {
+        line.values.push_back(value);
+        let sleeps = line.reader_sleeps;
+        drop(line);
+        if sleeps {
             self.filled.notify_one();
         }
     }
@@ -46,25 +51,26 @@ pub struct Receiver<T> {
 
 /// A queue of at most `limit` values.
 pub fn queue<T>(limit: usize) -> (Sender<T>, Receiver<T>) {
-    let inner = Arc::new(Inner { values: Mutex::new(VecDeque::new()), limit, filled: Condvar::new(), room: Condvar::new() });
+    let line = Line { values: VecDeque::with_capacity(limit), reader_sleeps: false };
+    let inner = Arc::new(Inner { line: Mutex::new(line), limit, filled: Condvar::new(), room: Condvar::new() });
     (Sender { inner: Arc::clone(&inner) }, Receiver { inner })
 }
 
 impl<T> Sender<T> {
     /// Waits for room, for as long as the reader takes.
     pub fn send(&self, value: T) {
-        let full = |values: &mut VecDeque<T>| values.len() >= self.inner.limit;
-        let values = self.inner.room.wait_while(self.inner.values(), full).unwrap_or_else(PoisonError::into_inner);
-        self.inner.push(values, value);
+        let full = |line: &mut Line<T>| line.values.len() >= self.inner.limit;
+        let line = self.inner.room.wait_while(self.inner.line(), full).unwrap_or_else(PoisonError::into_inner);
+        self.inner.push(line, value);
     }
 
     /// Whether there was room for it.
     #[must_use]
     pub fn offer(&self, value: T) -> bool {
-        let values = self.inner.values();
-        let room = values.len() < self.inner.limit;
+        let line = self.inner.line();
+        let room = line.values.len() < self.inner.limit;
         if room {
-            self.inner.push(values, value);
+            self.inner.push(line, value);
         }
         room
     }
@@ -74,14 +80,16 @@ impl<T> Receiver<T> {
     /// The oldest value; `None` when there is none within `wait`.
     pub fn receive(&self, wait: Duration) -> Option<T> {
         let until = Instant::now() + wait;
-        let mut values = self.inner.values();
-        while values.is_empty() {
+        let mut line = self.inner.line();
+        while line.values.is_empty() {
             let left = until.checked_duration_since(Instant::now())?;
-            values = self.inner.filled.wait_timeout(values, left).unwrap_or_else(PoisonError::into_inner).0;
+            line.reader_sleeps = true;
+            line = self.inner.filled.wait_timeout(line, left).unwrap_or_else(PoisonError::into_inner).0;
+            line.reader_sleeps = false;
         }
-        let was_full = values.len() == self.inner.limit;
-        let value = values.pop_front();
-        drop(values);
+        let was_full = line.values.len() == self.inner.limit;
+        let value = line.values.pop_front();
+        drop(line);
         if was_full {
             self.inner.room.notify_all();
         }

@@ -3,6 +3,7 @@
 
 use mmha::core::Decision;
 use mmha::core::event::Sample;
+use mmha::core::fact::Fact;
 
 use crate::queue::Us;
 use crate::world::World;
@@ -125,8 +126,10 @@ impl World {
 
     /// Exactly one healthy holder, and the other where it belongs.
     pub fn settled(&self) -> bool {
+        // What they have not noticed is not over.
+        let hears = |at: usize| self.nodes[at].agent.as_ref().is_some_and(|agent| agent.core.view().has(Fact::PeerEcho));
         let rests = |at: usize| matches!(self.state(at), Some("standby" | "quarantined"));
-        self.holder().is_some_and(|at| rests(1 - at))
+        hears(0) && hears(1) && self.holder().is_some_and(|at| rests(1 - at))
     }
 
     /// Acknowledged writes that the present holder lacks.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::core::belief::Peer;
+use crate::core::event::ReplicaSample;
 use crate::core::history::History;
 use crate::core::{Identity, Limits};
 
@@ -102,4 +103,66 @@ fn what_the_peer_has_received_it_has() {
     };
     assert_eq!(hears("1:1-3", "1:4"), (false, false, true), "it lacks one that was acknowledged before commits waited");
     assert_eq!(hears("1:1-3", "1:4-5"), (true, true, false), "whether it has applied it or not");
+}
+
+/// A standby that has applied three and received some more, and hears a writer that says what it has.
+fn standby(received: &str) -> Core {
+    let mut core = holder();
+    core.state = State::Standby;
+    core.belief.semi_sync = false;
+    let replica = ReplicaSample { receiver_connected: true, received: history(received), ..ReplicaSample::default() };
+    let sample = Sample { taken_ms: NOW, server_key: "2".into(), history: history("1:1-3"), replica: Some(replica), ..Sample::default() };
+    let sample = Arc::new(sample);
+    (core.belief.mark, core.belief.sample, core.belief.server) =
+        (history(received), Some(Arc::clone(&sample)), Some(ServerSeen::Ok(sample)));
+    core
+}
+
+fn hears(core: &mut Core, state: State, has: Option<&str>) {
+    let Some(peer) = &mut core.belief.peer else { return };
+    let (history, server_ok) = (has.map(history), has.is_some());
+    peer.beat = Arc::new(Beat { state, history, server_ok, server_key: "1".into(), protected: true, ..(*peer.beat).clone() });
+    core.relate();
+    core.track_level();
+    core.note_sync();
+}
+
+#[test]
+fn a_writer_that_tells_no_history_is_not_caught_up_with() {
+    let mut core = standby("1:1-5");
+    for (state, has) in [(State::Active, Some("1:1-99")), (State::Active, None), (State::Boot, None), (State::Active, Some("1:1-99"))] {
+        hears(&mut core, state, has);
+        assert!(!core.belief.level, "commits would wait for 94 others ({state:?}, {has:?})");
+    }
+    hears(&mut core, State::Active, Some("1:1-5"));
+    assert!(core.belief.level);
+}
+
+#[test]
+fn what_was_received_again_is_not_torn() {
+    let mut core = standby("1:1-5");
+    core.belief.torn = true;
+    hears(&mut core, State::Active, Some("1:1-6"));
+    assert!(core.belief.torn && !core.belief.alone, "the sixth may have been received before the server ended");
+    let mut core = standby("1:1-6");
+    core.belief.torn = true;
+    hears(&mut core, State::Active, Some("1:1-6"));
+    assert!(!core.belief.torn && core.belief.alone, "it is applied before anything is opened");
+}
+
+#[test]
+fn heartbeats_that_are_lost_end_no_flow_of_acknowledgements() {
+    let mut core = holder();
+    let silent = NOW + core.limits.deadtime;
+    core.belief.ping_ms = Some(silent);
+    look(&mut core, silent, true);
+    core.belief.now = silent + core.limits.deadtime;
+    core.belief.ping_ms = Some(core.belief.now);
+    core.track_semi_sync();
+    assert!(!core.peer_heard() && core.belief.semi_sync, "nothing waited in the last look, however old that is");
+    if let Some(sample) = &core.belief.sample {
+        core.belief.sample = Some(Arc::new(Sample { semi_sync_waiting: 1, ..(**sample).clone() }));
+    }
+    core.track_semi_sync();
+    assert!(!core.belief.semi_sync, "one waits, and none was acknowledged lately");
 }
