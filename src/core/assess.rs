@@ -265,7 +265,7 @@ impl Core {
     /// What was received is applied. What a quarantined peer wrote need not be: that may conflict, and nobody waits for it.
     fn owes_nothing(&self, sample: &Sample) -> bool {
         match self.belief.peer.as_ref().filter(|peer| peer.beat.state == State::Quarantined) {
-            Some(peer) => sample.history.contains_without(&self.belief.mark, &peer.beat.server_key),
+            Some(peer) => sample.history.contains_without(&self.belief.marks.received, &peer.beat.server_key),
             None => self.relation().mark_applied,
         }
     }

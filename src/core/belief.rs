@@ -11,12 +11,10 @@ use super::event::{
     StoreSeen,
 };
 use super::history::History;
+use super::mark::Marks;
 use super::relation::Known;
 use super::state::State;
 use super::want::{ArbiterOrder, Hold};
-
-/// An applier this far behind catches up while the writer drains.
-const NEARLY_MS: Ms = 50;
 
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -68,15 +66,7 @@ pub struct Belief {
     pub lease: LeaseSeen,
     pub server: Option<ServerSeen>,
     pub sample: Option<Arc<Sample>>,
-    /// Everything the peer's writes that ever reached this node: survives restarts of the server (facts: MariaDB forgets).
-    pub mark: History,
-    /// What the mark was at least `NEARLY_MS` and at least one look ago: who has applied that is close behind.
-    pub mark_before: History,
-    /// What the mark was at `marked_ms`: the next `mark_before`.
-    pub mark_next: History,
-    pub marked_ms: Ms,
-    /// Everything of my own writes that the peer was ever seen to have: a server that lacks some of it has lost its tail.
-    pub own_mark: History,
+    pub marks: Marks,
     /// What these, my server's history and the peer's are to each other.
     pub known: Known,
     pub closed: Option<(u64, History)>,
@@ -182,11 +172,7 @@ impl Belief {
             lease: LeaseSeen { address: Address::Unknown, gate: Gate::Unknown },
             server: None,
             sample: None,
-            mark: History::default(),
-            mark_before: History::default(),
-            mark_next: History::default(),
-            marked_ms: 0,
-            own_mark: History::default(),
+            marks: Marks::default(),
             known: Known::default(),
             closed: None,
             closed_ms: 0,
@@ -315,28 +301,10 @@ impl Core {
         self.note_sync();
     }
 
-    fn note_carrier(&mut self, carrier: bool) {
-        if carrier && self.belief.carrier == Some(false) {
-            self.belief.back_ms = Some(self.belief.now);
-        }
-        self.belief.carrier = Some(carrier);
-    }
-
-    fn note_ping(&mut self) {
-        let now = self.belief.now;
-        if self.belief.ping_ms.is_some_and(|at| now - at >= self.limits.isolation / 2) {
-            self.belief.back_ms = Some(now);
-        }
-        self.belief.ping_ms = Some(now);
-    }
-
     fn note_own_mark(&mut self) {
         let theirs = self.belief.peer.as_ref().and_then(|peer| peer.beat.has());
-        // What it has now, not ever: what both have lost nobody can wait for.
-        if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample)
-            && !self.belief.own_mark.agrees_on(&theirs, &sample.server_key)
-        {
-            self.belief.own_mark = theirs.only(&sample.server_key);
+        if let (Some(theirs), Some(sample)) = (theirs, &self.belief.sample) {
+            self.belief.marks.they_have(&theirs, &sample.server_key);
         }
     }
 
@@ -369,9 +337,7 @@ impl Core {
     fn note_server(&mut self, seen: ServerSeen) {
         if let ServerSeen::Ok(sample) = &seen {
             if let Some(replica) = &sample.replica {
-                let known = self.belief.mark.contains_without(&replica.received, &sample.server_key);
-                let news = if known { History::default() } else { replica.received.without(&sample.server_key) };
-                self.note_mark(&news);
+                self.belief.marks.reached(&replica.received, &sample.server_key, self.belief.now);
             }
             self.note_flow(sample);
             self.belief.sample = Some(Arc::clone(sample));
@@ -380,16 +346,6 @@ impl Core {
             self.note_torn();
         }
         self.belief.server = Some(seen);
-    }
-
-    /// Looks can be 10 ms apart, and an applier that keeps up may still be further behind than that.
-    fn note_mark(&mut self, news: &History) {
-        let belief = &mut self.belief;
-        belief.mark = belief.mark.union(news);
-        if belief.now - belief.marked_ms >= NEARLY_MS {
-            belief.mark_before = std::mem::replace(&mut belief.mark_next, belief.mark.clone());
-            belief.marked_ms = belief.now;
-        }
     }
 
     fn note_role(&mut self, order: u64, outcome: RoleOutcome) {
@@ -410,8 +366,7 @@ impl Core {
 
     fn note_remote(&mut self, seen: RemoteSeen) {
         if let (RemoteSeen::Fenced(history), Some(sample)) = (&seen, &self.belief.sample) {
-            self.belief.mark = self.belief.mark.union(&history.without(&sample.server_key));
-            self.belief.own_mark = self.belief.own_mark.union(&history.only(&sample.server_key));
+            self.belief.marks.closed_at(history, &sample.server_key);
         }
         self.belief.remote = Some((seen, self.belief.now));
     }

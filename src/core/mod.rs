@@ -12,6 +12,7 @@ pub mod event;
 pub mod fact;
 pub mod history;
 pub mod key;
+mod mark;
 mod relation;
 pub mod rules;
 mod sentence;

@@ -68,16 +68,16 @@ impl Relation {
         let Some(sample) = &belief.sample else { return Relation::default() };
         let (mine, my_key) = (&sample.history, &sample.server_key);
         let marks = Relation {
-            mark_applied: mine.contains(&belief.mark),
-            mark_before_applied: mine.contains(&belief.mark_before),
-            own_mark_kept: mine.contains(&belief.own_mark),
+            mark_applied: mine.contains(&belief.marks.received),
+            mark_before_applied: mine.contains(&belief.marks.before),
+            own_mark_kept: mine.contains(&belief.marks.own),
             ..Relation::default()
         };
         let Some(beat) = belief.peer.as_ref().map(|peer| &peer.beat) else { return marks };
         let their_key = &beat.server_key;
         // As a rule the mark has all of theirs that is here: no sum is needed.
-        let marked = belief.mark.contains_of(mine, their_key);
-        let received = if marked { belief.mark.clone() } else { mine.union(&belief.mark) };
+        let marked = belief.marks.received.contains_of(mine, their_key);
+        let received = if marked { belief.marks.received.clone() } else { mine.union(&belief.marks.received) };
         let marks = Relation { got: received.count_of(their_key), ..marks };
         let Some(theirs) = &beat.history else { return marks };
         let coming = waiting(beat).map(|waiting| theirs.union(waiting));
@@ -104,7 +104,7 @@ impl Compared {
         Compared {
             mine: belief.sample.as_ref().map(|sample| (sample.history.clone(), sample.server_key.clone())),
             theirs: beat.map(|beat| (beat.history.clone(), waiting(beat).cloned(), beat.server_key.clone())),
-            marks: [&belief.mark, &belief.mark_before, &belief.own_mark].map(History::clone),
+            marks: [&belief.marks.received, &belief.marks.before, &belief.marks.own].map(History::clone),
             closed: belief.closed.as_ref().map(|(_, history)| history.clone()),
         }
     }
@@ -115,7 +115,7 @@ impl Compared {
         let theirs = beat.map(|beat| (beat.history.as_ref(), waiting(beat), &beat.server_key));
         self.mine.as_ref().map(|(history, key)| (history, key)) == mine
             && self.theirs.as_ref().map(|(history, waiting, key)| (history.as_ref(), waiting.as_ref(), key)) == theirs
-            && self.marks.each_ref() == [&belief.mark, &belief.mark_before, &belief.own_mark]
+            && self.marks.each_ref() == [&belief.marks.received, &belief.marks.before, &belief.marks.own]
             && self.closed.as_ref() == belief.closed.as_ref().map(|(_, history)| history)
     }
 }

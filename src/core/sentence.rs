@@ -92,7 +92,7 @@ impl Core {
 
     fn behind(&self) -> String {
         let applied = self.belief.sample.as_ref().map(|sample| sample.history.clone()).unwrap_or_default();
-        transactions(&self.belief.mark.union(&self.belief.own_mark).minus(&applied))
+        transactions(&self.belief.marks.received.union(&self.belief.marks.own).minus(&applied))
     }
 
     /// What a takeover now would leave behind: the peer's last announced position less what is here.

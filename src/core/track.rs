@@ -58,4 +58,20 @@ impl Core {
         self.belief.probing = probing;
         self.belief.claims_since = if self.claims() { self.belief.claims_since.or(Some(self.belief.now)) } else { None };
     }
+
+    /// Whether this node's own network was away.
+    pub(super) fn note_carrier(&mut self, carrier: bool) {
+        if carrier && self.belief.carrier == Some(false) {
+            self.belief.back_ms = Some(self.belief.now);
+        }
+        self.belief.carrier = Some(carrier);
+    }
+
+    pub(super) fn note_ping(&mut self) {
+        let now = self.belief.now;
+        if self.belief.ping_ms.is_some_and(|at| now - at >= self.limits.isolation / 2) {
+            self.belief.back_ms = Some(now);
+        }
+        self.belief.ping_ms = Some(now);
+    }
 }

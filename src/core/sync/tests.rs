@@ -113,7 +113,7 @@ fn standby(received: &str) -> Core {
     let replica = ReplicaSample { receiver_connected: true, received: history(received), ..ReplicaSample::default() };
     let sample = Sample { taken_ms: NOW, server_key: "2".into(), history: history("1:1-3"), replica: Some(replica), ..Sample::default() };
     let sample = Arc::new(sample);
-    (core.belief.mark, core.belief.sample, core.belief.server) =
+    (core.belief.marks.received, core.belief.sample, core.belief.server) =
         (history(received), Some(Arc::clone(&sample)), Some(ServerSeen::Ok(sample)));
     core
 }
