@@ -69,7 +69,8 @@ impl Core {
 
     pub(super) fn note_ping(&mut self) {
         let now = self.belief.now;
-        if self.belief.ping_ms.is_some_and(|at| now - at >= self.limits.isolation / 2) {
+        // Four are asked in an isolation: one may be lost, two in a row are not.
+        if self.belief.ping_ms.is_some_and(|at| now - at >= self.limits.isolation * 3 / 4) {
             self.belief.back_ms = Some(now);
         }
         self.belief.ping_ms = Some(now);
