@@ -25,7 +25,7 @@ pub struct Relation {
     /// Some of what the peer's server wrote has not even been received here; and how much of it has.
     pub missing: bool,
     pub got: u64,
-    /// My server has applied what is in the mark, what was in it a look earlier, and what is in the own mark.
+    /// My server has applied what is in the mark, what was in it a moment earlier, and what is in the own mark.
     pub mark_applied: bool,
     pub mark_before_applied: bool,
     pub own_mark_kept: bool,

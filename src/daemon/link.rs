@@ -284,8 +284,9 @@ impl Link {
         for path in &mut self.setting.paths {
             passed |= path.socket.send_marked(mark, path.peer, &bytes).is_ok();
         }
-        // A heartbeat without a route has passed no hook of the kernel; loopback always has one. What is shut stays shut.
-        passed |= gate == Hold::No && !matches!(self.gate, Gate::None | Gate::Shut) && act_gate::shut().is_ok();
+        // A heartbeat without a route has passed no hook of the kernel; loopback always has one. Even where it counts as shut: one that was to open
+        // it may have failed behind the hook (ENOBUFS).
+        passed |= gate == Hold::No && self.gate != Gate::None && act_gate::shut().is_ok();
         self.sent_version = order.say.version;
         self.answer_now = false;
         let now = clock::now_ms();
