@@ -1,6 +1,7 @@
 //! What a node says about itself in every heartbeat. Plain data; `peer::codec` puts it on the wire.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +76,33 @@ pub struct Beat {
     /// Digest of the sender's configuration file.
     pub config: u64,
     /// Short reason why `ready` is false, for the peer's operator.
-    pub why: Cow<'static, str>,
+    pub why: Reason,
+}
+
+/// A few words out of this program's own list, or from the wire.
+#[derive(Debug, Clone, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reason(Cow<'static, str>);
+
+impl From<&'static str> for Reason {
+    fn from(text: &'static str) -> Reason {
+        Reason(text.into())
+    }
+}
+
+impl Deref for Reason {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq for Reason {
+    /// Asked in every step, and nearly always about one text.
+    fn eq(&self, other: &Reason) -> bool {
+        std::ptr::eq(&**self, &**other) || **self == **other
+    }
 }
 
 impl Beat {

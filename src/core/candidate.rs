@@ -36,9 +36,22 @@ const REASONS: [Reason; 19] = [
     (Core::has_lost_tail, "it is fetching back transactions it had lost"),
 ];
 
+/// Found out once in each round of the table: the facts rest on it, and the heartbeat tells it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stance {
+    /// Number of the node that should hold the VIP by all I know; 0 = undecided.
+    pub candidate: u8,
+    /// Why this node could not take over now; `None` = it could.
+    pub unready: Option<&'static str>,
+}
+
 impl Core {
-    /// Number of the node that should hold the VIP by all I know; 0 = undecided. `ready`: this one could take over.
-    pub(super) fn candidate(&self, ready: bool) -> u8 {
+    pub(super) fn find_stance(&self) -> Stance {
+        let unready = REASONS.iter().find(|(holds, _)| holds(self)).map(|(_, why)| *why);
+        Stance { candidate: self.candidate(unready.is_none()), unready }
+    }
+
+    fn candidate(&self, ready: bool) -> u8 {
         let (me, other) = (self.id.number, 3 - self.id.number);
         if self.state.yields() || !ready {
             return if self.state.holds() && !self.state.yields() { me } else { other };
@@ -93,11 +106,6 @@ impl Core {
     /// A claim of mine has just come to nothing: a peer that is ready goes first.
     pub(super) fn failed_lately(&self) -> bool {
         self.belief.claim_failed_ms.is_some_and(|at| self.since(at) < CLAIM_PAUSE_MS)
-    }
-
-    /// Why this node could not take over now; `None` = it could.
-    pub(super) fn not_ready_why(&self) -> Option<&'static str> {
-        REASONS.iter().find(|(holds, _)| holds(self)).map(|(_, why)| *why)
     }
 
     fn replica(&self) -> Option<&ReplicaSample> {

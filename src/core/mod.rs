@@ -27,6 +27,7 @@ mod tests;
 
 use beat::Beat;
 use belief::Belief;
+use candidate::Stance;
 use event::{Event, Ms};
 use fact::{Fact, Facts};
 use history::History;
@@ -93,6 +94,7 @@ pub struct Core {
     order: u64,
     rule: u16,
     sentence: String,
+    stance: Stance,
     facts: Facts,
     /// So many steps from now must come soon.
     restless: u8,
@@ -123,6 +125,7 @@ impl Core {
             order: 1,
             rule: 0,
             sentence: String::new(),
+            stance: Stance::default(),
             facts: Facts::default(),
             restless: 0,
             want: None,
@@ -140,6 +143,7 @@ impl Core {
         let attempted = matches!(event, Event::Fence(_));
         self.note(event, now);
         for _ in 0..MAX_STEPS {
+            self.stance = self.find_stance();
             self.facts = self.facts();
             let rule = self.table.first_match(self.state, self.facts);
             let moved = rule.to != self.state;

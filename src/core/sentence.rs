@@ -63,7 +63,7 @@ impl Core {
             Some(_) if self.flapping() && self.state == State::Active => {
                 format!("{} has left this node too often lately: `mmha resume` releases the brake", self.id.vip)
             }
-            Some(peer) if !peer.beat.why.is_empty() => format!("{name}: {}", peer.beat.why),
+            Some(peer) if !peer.beat.why.is_empty() => format!("{name}: {}", &*peer.beat.why),
             Some(peer) if peer.beat.leaving => format!("{name} is stopping"),
             Some(peer) if !peer.beat.current => format!("{name} has not applied everything it received, or does not receive"),
             Some(_) if !self.belief.synced && self.state.holds() => format!("{name} is not in sync"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Core;
 use super::beat::Beat;
 use super::calm::asks_for_more;
+use super::candidate::Stance;
 use super::event::{Gate, ServerSeen};
 use super::fact::{Fact, Facts};
 use super::history::History;
@@ -204,7 +205,7 @@ impl Core {
     }
 
     fn say(&mut self) -> Arc<Beat> {
-        let why = self.not_ready_why();
+        let Stance { candidate, unready } = self.stance;
         let holds = self.state.holds();
         let sample = self.sample();
         let replica = sample.and_then(|sample| sample.replica.as_ref());
@@ -219,13 +220,13 @@ impl Core {
             held: if holds { self.belief.want_record.held } else { self.belief.record.held },
             version: 0,
             gone: self.gone(),
-            candidate: self.candidate(why.is_none()),
+            candidate,
             claims: self.belief.claims_since.is_some(),
             shy: self.failed_lately(),
             pause: self.belief.pause.number,
             pause_minutes: self.pause_minutes(),
             refused: self.belief.refused,
-            ready: why.is_none(),
+            ready: unready.is_none(),
             current: receiving && self.nearly_applied() && !self.failed_lately(),
             receiving,
             protected: self.belief.synced && self.limits.lossless && !self.deaf_long(),
@@ -244,7 +245,7 @@ impl Core {
             gated: self.belief.lease.gate != Gate::None,
             deadtime_ms: self.limits.deadtime,
             config: self.limits.config_digest,
-            why: why.unwrap_or_default().into(),
+            why: unready.unwrap_or_default().into(),
         };
         self.numbered(beat)
     }

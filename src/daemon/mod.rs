@@ -55,8 +55,6 @@ const QUEUE: usize = 4096;
 /// How long the last heartbeat, "I am gone", has to leave before the process ends.
 const FAREWELL: Duration = Duration::from_millis(60);
 const REMIND_MS: Ms = 60_000;
-/// However calm the core says it is.
-const LOOK_ANEW_MS: Ms = 200;
 
 /// Runs the service until it is asked to stop, or has lost what it needs; everything is let go of by then.
 pub fn run(config_path: &Path) -> Result<()> {
@@ -96,7 +94,7 @@ impl Service {
         self.publish();
         while !self.core.want().exit {
             // However calm it is: the link thread acts only while this one has been seen alive a moment ago.
-            let wait = self.core.deadline().saturating_sub(clock::now_ms()).min(self.actors.blessing_ms / 2).min(LOOK_ANEW_MS);
+            let wait = self.core.deadline().saturating_sub(clock::now_ms()).min(self.actors.blessing_ms / 2);
             let message = messages.receive(Duration::from_millis(wait));
             self.notice_gap();
             match message {

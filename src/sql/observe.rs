@@ -1,4 +1,4 @@
-//! Looks at a server: read-only state, position, replication, semi-sync, in three round trips. Only looks.
+//! Looks at a server: read-only state, position, replication, semi-sync, in three round trips at most. Only looks.
 
 use crate::sql::dialect::{Dialect, SHOW_REPLICA_STATUS};
 use crate::sql::status::{self, Replica};
@@ -42,7 +42,9 @@ pub fn observe(session: &mut Session, own_key: &str, peer_key: &str) -> Result<O
     let answer = session.rows(dialect.observation())?;
     let row = answer.first().ok_or_else(|| SqlError::other(format!("server at {} answers an empty observation", session.place())))?;
     let replica = status::parse(&session.rows(SHOW_REPLICA_STATUS)?, dialect);
-    let semi_sync = session.rows(dialect.semi_sync_state())?;
+    let semi_sync_source_on = is_on(row, "semi_enabled");
+    // A server goes through all its status variables for these, and where nobody waits for a replica they say nothing.
+    let semi_sync = if semi_sync_source_on { session.rows(dialect.semi_sync_state())? } else { Vec::new() };
     let semi = |end| ending_in(&semi_sync, end);
     let counted = |end| semi(end).and_then(|text| text.parse().ok()).unwrap_or(0);
     let parsed = |column: &str| {
@@ -59,7 +61,7 @@ pub fn observe(session: &mut Session, own_key: &str, peer_key: &str) -> Result<O
         read_only: is_on(row, "read_only"),
         history,
         replica,
-        semi_sync_source_on: is_on(row, "semi_enabled"),
+        semi_sync_source_on,
         semi_sync_active: semi("master_status").or(semi("source_status")) == Some("ON"),
         semi_sync_clients: counted("_clients"),
         semi_sync_waiting: counted(WAITING),

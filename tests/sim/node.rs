@@ -236,6 +236,8 @@ pub struct Agent {
     pub kill_server: bool,
     pub exiting: bool,
     pub announced: bool,
+    /// When the core is to be asked again, by its own clock and by the world's.
+    pub tick_ms: u64,
     pub tick_at: Us,
     pub turn_at: Us,
     pub look_at: Us,
@@ -371,6 +373,7 @@ impl Agent {
             kill_server: false,
             exiting: false,
             announced: false,
+            tick_ms: u64::MAX,
             tick_at: Us::MAX,
             turn_at: Us::MAX,
             look_at: Us::MAX,

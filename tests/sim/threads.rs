@@ -10,7 +10,6 @@ use crate::node::Health;
 use crate::queue::{Job, Sql, Us};
 use crate::world::World;
 
-const LOOK_US: Us = 250_000;
 const WATCHING_US: Us = 5_000;
 const ABSENT_US: Us = 100_000;
 const HANG_US: Us = 1_000_000;
@@ -97,7 +96,8 @@ impl World {
         let pause = match (up, watch) {
             (false, _) => ABSENT_US,
             (true, true) => WATCHING_US,
-            (true, false) => LOOK_US,
+            // As in `daemon/threads.rs`.
+            (true, false) => (self.set.limits.deadtime / 4).clamp(100, 500) * 1000,
         };
         self.look_again(at, pause);
     }

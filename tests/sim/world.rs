@@ -242,15 +242,17 @@ impl World {
     }
 
     fn schedule_tick(&mut self, at: usize) {
-        let local = self.nodes[at].clock.now(self.now);
-        let Some(agent) = &mut self.nodes[at].agent else { return };
-        let deadline = agent.core.deadline().min(local / 1000 + LATEST_TICK_MS);
-        let when = self.nodes[at].clock.when(deadline * 1000).max(self.now + 1);
-        if let Some(agent) = &mut self.nodes[at].agent
-            && when < agent.tick_at
-        {
-            agent.tick_at = when;
-            self.queue.push(when, at, self.nodes[at].life, Job::Tick);
+        let node = &mut self.nodes[at];
+        let Some(agent) = &mut node.agent else { return };
+        let deadline = agent.core.deadline();
+        if agent.tick_at != Us::MAX && deadline >= agent.tick_ms {
+            return;
+        }
+        let latest = node.clock.now(self.now) / 1000 + LATEST_TICK_MS;
+        let when = node.clock.when(deadline.min(latest) * 1000).max(self.now + 1);
+        if when < agent.tick_at {
+            (agent.tick_ms, agent.tick_at) = (deadline, when);
+            self.queue.push(when, at, node.life, Job::Tick);
         }
     }
 

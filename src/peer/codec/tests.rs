@@ -1,6 +1,7 @@
 //! The codec against itself, against the RFCs' vectors, and against damage: whatever is not exactly what a key holder signed is refused.
 
 use super::*;
+use crate::core::beat::Reason;
 use crate::core::history::History;
 use crate::core::state::State;
 
@@ -178,7 +179,7 @@ fn a_history_that_does_not_fit_is_left_out() {
     let gaps: String = (0..100).map(|at| format!(":{}", 1 + 2 * at)).collect();
     let (mut whole, mut short) = (0, 0);
     for length in 0..1_000 {
-        let long = Beat { history: history(&format!("1{gaps}")), why: "x".repeat(length).into(), ..beat() };
+        let long = Beat { history: history(&format!("1{gaps}")), why: Reason::from(&*"x".repeat(length).leak()), ..beat() };
         let bytes = encode(&header(MAX_ECHOES), &long, &reader);
         assert!(bytes.len() <= MAX_DATAGRAM, "{} bytes", bytes.len());
         let (_, heard) = believe(&bytes, &reader).expect("believed");
