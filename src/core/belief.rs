@@ -99,6 +99,8 @@ pub struct Belief {
     /// The most own writes that were seen acknowledged, and when they last moved or had nothing to wait for.
     pub acknowledged: u64,
     pub flowed_ms: Ms,
+    /// When the peer's server was last seen to have acknowledged one.
+    pub receipt_ms: Ms,
     /// At my last good look at the server everything acknowledged was at the peer too.
     pub synced: bool,
     /// What may have been acknowledged before commits began to wait for the peer.
@@ -195,6 +197,7 @@ impl Belief {
             solo: false,
             acknowledged: 0,
             flowed_ms: now,
+            receipt_ms: now,
             synced: false,
             alone_until: None,
             given_up_ms: None,

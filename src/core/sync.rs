@@ -132,16 +132,22 @@ impl Core {
     pub(super) fn note_flow(&mut self, sample: &Sample) {
         let written = sample.history.count_of(&sample.server_key);
         let acknowledged = written.saturating_sub(u64::from(sample.semi_sync_waiting));
-        if sample.semi_sync_waiting == 0 || acknowledged > self.belief.acknowledged {
+        let more = acknowledged > self.belief.acknowledged;
+        if more && sample.semi_sync_active {
+            self.belief.receipt_ms = self.belief.now;
+        }
+        if sample.semi_sync_waiting == 0 || more {
             self.belief.flowed_ms = self.belief.now;
             self.belief.acknowledged = acknowledged;
         }
     }
 
-    /// The peer speaks, and has not received for long enough: I am about to go on without waiting for it, and say so.
+    /// The peer speaks, and has not received for long enough: I am about to go on without waiting for it, and say so. A receiver that has
+    /// stopped may be back soon, but not that of a quarantined server.
     pub(super) fn deaf_long(&self) -> bool {
-        let deaf = self.belief.peer.as_ref().and_then(|peer| peer.deaf_since);
-        deaf.is_some_and(|since| self.since(since) >= self.limits.deadtime / 2)
+        let Some(peer) = &self.belief.peer else { return false };
+        let patience = if peer.beat.state == State::Quarantined { 0 } else { self.limits.deadtime / 2 };
+        peer.deaf_since.is_some_and(|since| self.since(since) >= patience)
     }
 
     /// It knows that I no longer wait for it: or it would go on from what it has when it loses sight of me. One that has heard nothing of
@@ -168,7 +174,8 @@ impl Core {
         let moved = self.since(self.belief.flowed_ms) < self.limits.deadtime / 2;
         let flows = self.belief.sample.as_ref().is_some_and(|s| s.semi_sync_active && (moved || s.semi_sync_waiting == 0));
         let listened = self.since(self.belief.started_ms) >= self.limits.deadtime;
-        let firm = self.arbiter_firm(self.belief.peer.as_ref().map(|peer| peer.heard_ms));
+        // An acknowledgement is a sign of life like a heartbeat, and may have come for longer.
+        let firm = self.arbiter_firm(self.belief.peer.as_ref().map(|peer| peer.heard_ms.max(self.belief.receipt_ms)));
         let silent = !self.peer_heard() && !self.cut() && listened && !flows && firm;
         let before = self.belief.semi_sync;
         self.belief.semi_sync = match serving && self.limits.lossless {
