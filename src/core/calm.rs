@@ -86,7 +86,8 @@ impl Core {
 
 /// Whether anybody but the peer is to do something else.
 pub(super) fn asks_for_more(old: &Want, new: &Want) -> bool {
-    let kernel = |want: &Want| (want.order, want.vip, want.gate, want.probe, want.remote, want.watch, want.arbiter, want.exit);
+    let kernel =
+        |want: &Want| (want.order, want.vip, want.announce, want.gate, want.probe, want.remote, want.watch, want.arbiter, want.exit);
     let server = |want: &Want| (want.writes, want.receiver, want.semi_sync, want.spare_waiting, want.kill_server, want.save);
     kernel(old) != kernel(new)
         || server(old) != server(new)

@@ -41,6 +41,17 @@ pub enum Remote {
     Fence,
 }
 
+/// How the neighbours are told where the address is while it is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announce {
+    /// The peer is in sight: regularly, beginning when it comes into sight. Until then it may have told them otherwise.
+    InSight,
+    /// It has not been in sight since the address came: regularly.
+    Alone,
+    /// It has gone out of sight since: it may have taken over unseen, and then its announcements are the right ones. Only the first ones are made, and nobody is contradicted.
+    Quiet,
+}
+
 /// The arbiter's lease: have it, give it back, or (`Keep`) renew what there is and take nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArbiterOrder {
@@ -56,6 +67,7 @@ pub struct Want {
     /// Grows with every change of state: outcomes of older orders do not count.
     pub order: u64,
     pub vip: Hold,
+    pub announce: Announce,
     pub gate: Hold,
     pub writes: Writes,
     pub receiver: Receiver,

@@ -10,7 +10,7 @@ use super::event::{Gate, ServerSeen};
 use super::fact::{Fact, Facts};
 use super::history::History;
 use super::state::State;
-use super::want::{Hold, Receiver, Remote, Want, Writes};
+use super::want::{Announce, Hold, Receiver, Remote, Want, Writes};
 
 /// A request of this node's operator is repeated to the holder for so long.
 const ASKING_MS: super::event::Ms = 5_000;
@@ -32,6 +32,7 @@ impl Core {
         let want = Want {
             order: self.order,
             vip: self.vip(facts),
+            announce: self.announce(facts),
             gate: self.gate(facts),
             writes: self.writes(),
             receiver,
@@ -80,6 +81,15 @@ impl Core {
             State::Address | State::Active | State::Fence | State::Drain => Hold::Yes,
             State::Boot if may_adopt(facts) => Hold::Keep,
             _ => Hold::No,
+        }
+    }
+
+    fn announce(&self, facts: Facts) -> Announce {
+        let seen = self.belief.peer.as_ref().is_some_and(|peer| peer.heard_ms >= self.belief.era_ms);
+        match (facts.has(Fact::PeerHeard), seen) {
+            (true, _) => Announce::InSight,
+            (false, true) => Announce::Quiet,
+            (false, false) => Announce::Alone,
         }
     }
 

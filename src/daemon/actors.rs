@@ -7,7 +7,7 @@ use crate::act::{quarantine, role};
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
 use crate::core::event::{Ms, Record};
-use crate::core::want::{ArbiterOrder, Hold, Remote, Want};
+use crate::core::want::{Announce, ArbiterOrder, Hold, Remote, Want};
 use crate::daemon::guard::Guarded;
 use crate::daemon::link;
 use crate::probe::lan::{Lan, LanCommand};
@@ -103,9 +103,14 @@ impl Actors {
         }
     }
 
-    /// The address has just come: neighbours must learn where it is.
-    pub fn announce(&self) {
-        self.lan.tell(LanCommand::Announce);
+    /// The address has just come, and neighbours must learn where it is; or what they are to be told has changed.
+    pub fn announce(&self, before: Option<Announce>, now: Announce) {
+        if before.is_none() || now == Announce::InSight {
+            self.lan.tell(LanCommand::Announce);
+        }
+        if now == Announce::Quiet {
+            self.lan.tell(LanCommand::EndAnnouncing);
+        }
     }
 
     pub fn reload(&mut self, config: &Config, me: NodeIndex) {

@@ -24,6 +24,7 @@ use crate::core::event::{Address, Event, Ms};
 use crate::core::fact::Fact;
 use crate::core::history::History;
 use crate::core::state::State;
+use crate::core::want::{Announce, Hold};
 use crate::core::{Core, Decision};
 use crate::error::{Error, Result};
 use crate::report;
@@ -84,7 +85,8 @@ struct Service {
     /// When this thread last took something up, and the shorter of its two leases.
     turn_ms: Ms,
     lease_ms: Ms,
-    announced: bool,
+    /// How neighbours are told where the address is; `None`: it is not here.
+    announced: Option<Announce>,
     /// Why the service ends by itself.
     lost: Option<Error>,
 }
@@ -157,11 +159,12 @@ impl Service {
         } else if self.unprotected_since.is_none() {
             self.unprotected_since = Some(clock::wall_rfc3339());
         }
-        let held = matches!(self.core.view().lease().address, Address::Held { .. });
-        if held && !self.announced {
-            self.actors.announce();
+        let held = matches!(self.core.view().lease().address, Address::Held { .. }) && self.core.want().vip == Hold::Yes;
+        let announce = held.then_some(self.core.want().announce);
+        if let Some(announce) = announce.filter(|_| announce != self.announced) {
+            self.actors.announce(self.announced, announce);
         }
-        self.announced = held;
+        self.announced = announce;
         if let Some(period) = self.watchdog_ms
             && now.saturating_sub(self.watched_ms) >= period / 3
         {

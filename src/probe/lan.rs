@@ -61,6 +61,8 @@ pub enum LanCommand {
     StopProbing,
     /// The floating addresses are ours: announce them now, at 0.1, 1 and 3 s, then every 5 s. Again: the series begins again.
     Announce,
+    /// Announce them no more than in the first second, and let others say otherwise. `Announce` ends that.
+    EndAnnouncing,
     StopAnnouncing,
 }
 
@@ -188,6 +190,11 @@ impl<R: Fn(LanEvent)> Watcher<R> {
                 Ok(LanCommand::Probe { spacing }) => self.probing = Some(Probing::new(spacing)),
                 Ok(LanCommand::StopProbing) => self.probing = None,
                 Ok(LanCommand::Announce) => self.announcing = Some(Announcing::from(now)),
+                Ok(LanCommand::EndAnnouncing) => {
+                    if let Some(announcing) = &mut self.announcing {
+                        announcing.end();
+                    }
+                }
                 Ok(LanCommand::StopAnnouncing) => self.announcing = None,
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
@@ -233,8 +240,8 @@ impl<R: Fn(LanEvent)> Watcher<R> {
             self.carrier = Some(alive);
             (self.report)(LanEvent::Carrier(alive));
             self.probing.iter_mut().for_each(Probing::begin_round);
-            if alive && self.announcing.is_some() {
-                self.announcing = Some(Announcing::from(now)); // whoever was cut off with us has not heard it
+            if let Some(announcing) = self.announcing.as_mut().filter(|_| alive) {
+                announcing.again(now); // whoever was cut off with us has not heard it
             }
         }
     }
@@ -264,9 +271,11 @@ impl<R: Fn(LanEvent)> Watcher<R> {
             }
             let mac = packet.sender_mac;
             let (claims, probes) = self.about_vips(&packet);
-            if claims && self.announcing.is_some() && now >= self.defended + DEFEND_SPACING {
+            if let Some(announcing) =
+                self.announcing.as_mut().filter(|announcing| claims && announcing.defends() && now >= self.defended + DEFEND_SPACING)
+            {
                 self.defended = now;
-                self.announcing = Some(Announcing::from(now)); // or clients go on believing the other one
+                announcing.again(now); // or clients go on believing the other one
             }
             if claims && self.claims.passes(mac, now) {
                 (self.report)(LanEvent::VipClaimed { mac });

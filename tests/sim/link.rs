@@ -144,13 +144,6 @@ impl World {
             self.recorded[place] = Rc::clone(&datagram);
         }
         self.transmit(at, datagram);
-        let held = self.nodes[at].agent.as_ref().is_some_and(|agent| matches!(agent.address, Address::Held { .. }));
-        if let Some(agent) = self.nodes[at].agent.as_mut().filter(|agent| agent.announced != held) {
-            agent.announced = held;
-            if held {
-                self.soon(at, Job::Announce { round: 0, since: local });
-            }
-        }
     }
 
     fn transmit(&mut self, from: usize, datagram: Rc<Datagram>) {

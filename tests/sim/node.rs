@@ -9,7 +9,7 @@ use mmha::core::beat::Beat;
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, ReplicaSample, Sample};
 use mmha::core::history::History;
 use mmha::core::key::ServerKey;
-use mmha::core::want::{ArbiterOrder, Hold, Receiver, Remote, Want, Writes};
+use mmha::core::want::{Announce, ArbiterOrder, Hold, Receiver, Remote, Want, Writes};
 use mmha::peer::codec::Header;
 use mmha::peer::session::Sessions;
 
@@ -235,7 +235,9 @@ pub struct Agent {
     pub fenced_at: Option<History>,
     pub kill_server: bool,
     pub exiting: bool,
-    pub announced: bool,
+    /// How neighbours are told where the address is, and the first of the announcements that are under way.
+    pub announced: Option<Announce>,
+    pub announcing: Us,
     /// When the core is to be asked again, by its own clock and by the world's.
     pub tick_ms: u64,
     pub tick_at: Us,
@@ -372,7 +374,8 @@ impl Agent {
             fenced_at: None,
             kill_server: false,
             exiting: false,
-            announced: false,
+            announced: None,
+            announcing: 0,
             tick_ms: u64::MAX,
             tick_at: Us::MAX,
             turn_at: Us::MAX,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mmha::core::event::{Event, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
-use mmha::core::want::{Hold, Receiver, Remote, Writes};
+use mmha::core::want::{Announce, Hold, Receiver, Remote, Writes};
 
 use crate::node::Health;
 use crate::queue::{Job, Sql, Us};
@@ -153,7 +153,8 @@ impl World {
 
     fn announce(&mut self, at: usize, round: u8, since: Us) {
         let Some(agent) = &self.nodes[at].agent else { return };
-        if agent.orders.vip != Hold::Yes || !agent.announced {
+        let ended = agent.announced == Some(Announce::Quiet) && round >= 3;
+        if agent.orders.vip != Hold::Yes || agent.announced.is_none() || agent.announcing != since || ended {
             return;
         }
         let both = self.arp && self.nodes[0].on_lan() && self.nodes[1].on_lan();

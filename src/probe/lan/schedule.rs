@@ -9,6 +9,8 @@ use crate::sys::arp::Mac;
 /// Announcements after the first: an early one may meet a switch that is still learning, a later one a host that was away.
 const SERIES_MS: [u64; 4] = [0, 100, 1000, 3000];
 const THEN_EVERY_MS: u64 = 5_000;
+/// So many are made in any case: Linux believes no second change of a neighbour within a second (arp(7), locktime).
+const AT_LEAST: usize = 3;
 
 /// Something regular, due at once at first. Missed turns are skipped, not made up for.
 #[derive(Debug)]
@@ -78,16 +80,28 @@ impl Probing {
     }
 }
 
-/// A series of announcements: dense, then sparse, without end.
+/// A series of announcements: dense, then sparse and, until told otherwise, without end.
 #[derive(Debug)]
 pub struct Announcing {
     start: Duration,
     sent: usize,
+    ends: bool,
 }
 
 impl Announcing {
     pub fn from(start: Duration) -> Announcing {
-        Announcing { start, sent: 0 }
+        Announcing { start, sent: 0, ends: false }
+    }
+    /// Only what is left of the first ones.
+    pub fn end(&mut self) {
+        self.ends = true;
+    }
+    pub fn defends(&self) -> bool {
+        !self.ends
+    }
+    /// From the first one, and as far as it was to go.
+    pub fn again(&mut self, start: Duration) {
+        (self.start, self.sent) = (start, 0);
     }
     /// True once per announcement; a thread that comes late makes one of those it missed.
     pub fn due(&mut self, now: Duration) -> bool {
@@ -99,6 +113,9 @@ impl Announcing {
     }
     pub fn next(&self) -> Duration {
         let last = SERIES_MS.len() - 1;
+        if self.ends && self.sent >= AT_LEAST {
+            return Duration::MAX;
+        }
         let beyond = u64::try_from(self.sent.saturating_sub(last)).unwrap_or(u64::MAX);
         let after = SERIES_MS[self.sent.min(last)] + beyond.saturating_mul(THEN_EVERY_MS);
         self.start + Duration::from_millis(after)
@@ -181,6 +198,14 @@ mod tests {
         let mut announcing = Announcing::from(ms(500));
         let at: Vec<u64> = (500..19_000).filter(|now| announcing.due(ms(*now))).map(|now| now - 500).collect();
         assert_eq!(at, [0, 100, 1000, 3000, 8_000, 13_000, 18_000]);
+        let mut ending = Announcing::from(ms(500));
+        assert!(ending.due(ms(600)), "two at once");
+        ending.end();
+        let at: Vec<u64> = (601..19_000).filter(|now| ending.due(ms(*now))).map(|now| now - 500).collect();
+        assert_eq!(at, [1000]);
+        ending.again(ms(20_000));
+        let at: Vec<u64> = (19_000..39_000).filter(|now| ending.due(ms(*now))).map(|now| now - 20_000).collect();
+        assert_eq!(at, [0, 100, 1000]);
         let mut late = Announcing::from(ms(0));
         assert!(late.due(ms(50_000)) && !late.due(ms(50_001)));
     }

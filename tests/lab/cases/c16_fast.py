@@ -79,6 +79,30 @@ def fast_pair_loses_its_cable(lab):
     return ", ".join(told)
 
 
+def fast_pair_cut_in_two(lab):
+    """Not a frame passes between the nodes, clients reach both, and nobody can ask an arbiter: both serve, as the manual says. Clients follow the
+    one that took over and stay with it, during the cut and at the heal; the few rows that were on their way are saved and named."""
+    first, second = _fast_pair(lab)
+    with Measure(lab) as load:
+        load.writer.wait_ack(load.start + 6, 20, "the address to have been announced for the last time")
+        broken = time.monotonic()
+        net.drop(['iifname "db-01" oifname "db-02"', 'iifname "db-02" oifname "db-01"'])
+        load.wait_served_by("db-02", broken, 5)
+        load.writer.wait_ack(broken + 8, 20, "the old holder to have had the time for another announcement")
+        outage, writes = load.outage_since(broken)
+        healed = time.monotonic()
+        lab.heal()
+        wait_for(lambda: first.state() == "quarantined", 20, "the old holder to be quarantined")
+        load.writer.wait_ack(healed + 3, 20, "writes to go on after the heal", "db-02")
+        heal_outage, heal_writes = load.outage_since(healed)
+        load.finish(judge=[second])
+    strays = [ack for ack in load.writer.acks() if ack.sent > broken + 1.5 and ack.server != "db-02"]
+    ensure(not strays, f"{len(strays)} rows went to the old holder after clients had been led to the new one")
+    ensure(max(outage, writes, heal_outage, heal_writes) <= 1, f"outage {outage:.2f} s, writes {writes:.2f} s; healed {heal_outage:.2f} s, writes {heal_writes:.2f} s")
+    saved = int(first.sh("grep -c '^### INSERT' /var/lib/mmha/quarantine/*.sql || true").strip() or 0)
+    return f"outage {outage:.3f} s (writes {writes:.3f}), healed {heal_outage:.3f} s (writes {heal_writes:.3f}); {saved} rows saved"
+
+
 def fast_pair_on_a_busy_machine(lab):
     """Every core is busy with a loop at normal priority, and clients write: the address does not move."""
     _fast_pair(lab)
