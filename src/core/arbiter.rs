@@ -41,13 +41,15 @@ impl Core {
     }
 
     /// Who may have to let go for want of an arbiter does not begin to acknowledge alone. What it was asked before the peer's last sign of
-    /// life (or of hearing me) says nothing: one cut may have taken both, a few heartbeats lost before it.
+    /// life (or of hearing me) says nothing: one cut may have taken both, a few heartbeats lost before it. And that there was none since is seen
+    /// only at the server, where acknowledgements may still come.
     pub(super) fn arbiter_firm(&self, last_sign: Option<Ms>) -> bool {
         if self.limits.arbiter_ttl.is_none() {
             return true;
         }
         let since = last_sign.unwrap_or(self.belief.started_ms) + self.limits.warntime;
-        matches!(self.belief.arbiter, Some(ArbiterSeen::Mine { asked_ms, .. }) if asked_ms >= since)
+        let looked_ms = self.belief.sample.as_ref().map_or(0, |sample| sample.taken_ms);
+        matches!(self.belief.arbiter, Some(ArbiterSeen::Mine { asked_ms, .. }) if (since..=looked_ms).contains(&asked_ms))
     }
 
     pub(super) fn has_lease(&self) -> bool {
@@ -117,31 +119,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::beat::Beat;
-    use super::super::event::{Address, Event, Gate, Heard, LeaseSeen, Record, ServerSeen, StoreSeen};
+    use super::super::event::{Address, Event, Gate, Heard, LeaseSeen, Record, Sample, ServerSeen, StoreSeen};
+    use super::super::sync::tests::{holder, limits};
     use super::super::{Core, Identity, Limits};
     use super::*;
 
     fn core(arbiter_ttl: Option<Ms>) -> Core {
-        let limits = Limits {
-            keepalive: 250,
-            deadtime: 2_000,
-            warntime: 1_000,
-            initdead: 20_000,
-            gate: 1_500,
-            lease: 1_000,
-            isolation: 1_500,
-            failback_delay: 5_000,
-            auto_failback: true,
-            lossless: true,
-            both_write: false,
-            kill_hung: true,
-            ping_configured: true,
-            fence_configured: false,
-            flap_count: 3,
-            flap_window: 600_000,
-            config_digest: 7,
-            arbiter_ttl,
-        };
+        let limits = Limits { ping_configured: true, arbiter_ttl, ..limits() };
         let id = Identity { number: 1, peer_name: "db-02".into(), vip: "192.0.2.243".into(), preferred: true };
         Core::new(id, limits, 1_000)
     }
@@ -199,6 +183,18 @@ mod tests {
             core.belief.peer.as_mut().expect("heard").deaf_since = Some(0);
             core.step(Event::Tick, 3_001);
             assert_eq!(core.want().semi_sync, waits);
+        }
+    }
+
+    #[test]
+    fn an_answer_says_nothing_about_what_comes_after_it_nor_before_anybody_has_looked() {
+        let mut core = holder();
+        core.limits.arbiter_ttl = Some(5_000);
+        core.belief.arbiter = Some(ArbiterSeen::Mine { asked_ms: 200_000, until_ms: 204_000 });
+        let sample = core.belief.sample.clone().expect("looked at");
+        for (last_sign_ms, taken_ms, firm) in [(199_000, 200_000, true), (199_001, 200_000, false), (199_000, 199_999, false)] {
+            core.belief.sample = Some(Arc::new(Sample { taken_ms, ..(*sample).clone() }));
+            assert_eq!(core.arbiter_firm(Some(last_sign_ms)), firm, "{last_sign_ms} {taken_ms}");
         }
     }
 

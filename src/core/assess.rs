@@ -52,7 +52,7 @@ impl Core {
         facts.set(Fact::PeerHeard, heard);
         facts.set(Fact::PeerLate, self.peer_late());
         facts.set(Fact::PeerEcho, echo);
-        facts.set(Fact::Mine, self.stance.candidate == self.id.number);
+        facts.set(Fact::Mine, self.fitness.candidate == self.id.number);
         let Some(peer) = self.belief.peer.as_ref().filter(|_| heard) else { return };
         let beat = &peer.beat;
         facts.set(Fact::PeerHolds, beat.state.holds());

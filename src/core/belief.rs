@@ -37,6 +37,8 @@ pub struct Belief {
     /// The last change between holding and not holding: older looks at a server prove nothing about now.
     pub era_ms: Ms,
     pub era_order: u64,
+    /// This run has found the address here and has not claimed it.
+    pub adopted: bool,
     pub peer: Option<Peer>,
     /// Grants up to this epoch are refused for good.
     pub refused: u64,
@@ -153,6 +155,7 @@ impl Belief {
             started_ms: now,
             era_ms: now,
             era_order: 0,
+            adopted: false,
             peer: None,
             refused: 0,
             kill_server: false,

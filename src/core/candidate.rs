@@ -10,10 +10,10 @@ use super::state::State;
 /// After a claim that could not open the server or add the address.
 const CLAIM_PAUSE_MS: Ms = 30_000;
 
-type Reason = (fn(&Core) -> bool, &'static str);
+type Obstacle = (fn(&Core) -> bool, &'static str);
 
 /// What keeps a node from taking over, in the order in which it is said.
-const REASONS: [Reason; 19] = [
+const OBSTACLES: [Obstacle; 19] = [
     (|core| core.belief.stop, "it is stopping"),
     // Who was the last to hold the address may take it again: its server may have been restarted in the pause.
     (|core| core.paused() && !core.belief.record.was_holder(), "the pair is paused: `mmha resume` ends that"),
@@ -38,7 +38,7 @@ const REASONS: [Reason; 19] = [
 
 /// Found out once in each round of the table: the facts rest on it, and the heartbeat tells it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Stance {
+pub(super) struct Fitness {
     /// Number of the node that should hold the VIP by all I know; 0 = undecided.
     pub candidate: u8,
     /// Why this node could not take over now; `None` = it could.
@@ -46,9 +46,9 @@ pub(super) struct Stance {
 }
 
 impl Core {
-    pub(super) fn find_stance(&self) -> Stance {
-        let unready = REASONS.iter().find(|(holds, _)| holds(self)).map(|(_, why)| *why);
-        Stance { candidate: self.candidate(unready.is_none()), unready }
+    pub(super) fn find_fitness(&self) -> Fitness {
+        let unready = OBSTACLES.iter().find(|(holds, _)| holds(self)).map(|(_, why)| *why);
+        Fitness { candidate: self.candidate(unready.is_none()), unready }
     }
 
     fn candidate(&self, ready: bool) -> u8 {

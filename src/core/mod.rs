@@ -27,7 +27,7 @@ mod tests;
 
 use beat::Beat;
 use belief::Belief;
-use candidate::Stance;
+use candidate::Fitness;
 use event::{Event, Ms};
 use fact::{Fact, Facts};
 use history::History;
@@ -94,7 +94,7 @@ pub struct Core {
     order: u64,
     rule: u16,
     sentence: String,
-    stance: Stance,
+    fitness: Fitness,
     facts: Facts,
     /// So many steps from now must come soon.
     restless: u8,
@@ -125,7 +125,7 @@ impl Core {
             order: 1,
             rule: 0,
             sentence: String::new(),
-            stance: Stance::default(),
+            fitness: Fitness::default(),
             facts: Facts::default(),
             restless: 0,
             want: None,
@@ -143,7 +143,7 @@ impl Core {
         let attempted = matches!(event, Event::Fence(_));
         self.note(event, now);
         for _ in 0..MAX_STEPS {
-            self.stance = self.find_stance();
+            self.fitness = self.find_fitness();
             self.facts = self.facts();
             let rule = self.table.first_match(self.state, self.facts);
             let moved = rule.to != self.state;
@@ -222,6 +222,7 @@ impl Core {
         if from.holds() != to.holds() || matches!(to, State::Standby) && !matches!(from, State::Gate) {
             belief.era_ms = belief.now;
             belief.era_order = self.order;
+            belief.adopted = from == State::Boot && to.holds();
         }
         if !to.holds() && to != State::Gate {
             belief.woke = None;

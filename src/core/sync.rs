@@ -1,7 +1,7 @@
 //! Whether the other node has what was acknowledged here, and whether I have what was acknowledged there. Only bookkeeping.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::Core;
 use super::beat::Beat;
@@ -133,6 +133,7 @@ impl Core {
         let written = sample.history.count_of(&sample.server_key);
         let acknowledged = written.saturating_sub(u64::from(sample.semi_sync_waiting));
         let more = acknowledged > self.belief.acknowledged;
+        // Or the wait of one was ended: that only delays what rests on it.
         if more && sample.semi_sync_active {
             self.belief.receipt_ms = self.belief.now;
         }

@@ -41,15 +41,16 @@ pub enum Remote {
     Fence,
 }
 
-/// How the neighbours are told where the address is while it is here.
+/// How the neighbours are told that the address is here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Announce {
     /// The peer is in sight: regularly, beginning when it comes into sight. Until then it may have told them otherwise.
     InSight,
     /// It has not been in sight since the address came: regularly.
     Alone,
-    /// It has gone out of sight since: it may have taken over unseen, and then its announcements are the right ones. Only the first ones are made, and nobody is contradicted.
-    Quiet,
+    /// It has gone out of sight since: it may have taken over unseen, and then its announcements are the right ones. After the first second
+    /// they are rare, and nobody is contradicted; yet it may have taken over and died, and a router believes for hours what it was told last.
+    Seldom,
 }
 
 /// The arbiter's lease: have it, give it back, or (`Keep`) renew what there is and take nothing.
@@ -67,7 +68,8 @@ pub struct Want {
     /// Grows with every change of state: outcomes of older orders do not count.
     pub order: u64,
     pub vip: Hold,
-    pub announce: Announce,
+    /// `None`: it is not here, or is to go.
+    pub announce: Option<Announce>,
     pub gate: Hold,
     pub writes: Writes,
     pub receiver: Receiver,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Core;
 use super::beat::Beat;
 use super::calm::asks_for_more;
-use super::candidate::Stance;
+use super::candidate::Fitness;
 use super::event::{Gate, ServerSeen};
 use super::fact::{Fact, Facts};
 use super::history::History;
@@ -84,13 +84,16 @@ impl Core {
         }
     }
 
-    fn announce(&self, facts: Facts) -> Announce {
-        let seen = self.belief.peer.as_ref().is_some_and(|peer| peer.heard_ms >= self.belief.era_ms);
-        match (facts.has(Fact::PeerHeard), seen) {
+    fn announce(&self, facts: Facts) -> Option<Announce> {
+        let belief = &self.belief;
+        let here = self.vip(facts) == Hold::Yes && facts.has(Fact::VipSet);
+        // Adopted: nobody knows what the run before had seen.
+        let seen = belief.adopted || belief.peer.as_ref().is_some_and(|peer| peer.heard_ms >= belief.era_ms);
+        here.then(|| match (facts.has(Fact::PeerHeard), seen) {
             (true, _) => Announce::InSight,
-            (false, true) => Announce::Quiet,
+            (false, true) => Announce::Seldom,
             (false, false) => Announce::Alone,
-        }
+        })
     }
 
     /// Open while serving, and until nothing but the gate keeps a closed server's node from granting: who only reads goes on, and who writes is
@@ -215,7 +218,7 @@ impl Core {
     }
 
     fn say(&mut self) -> Arc<Beat> {
-        let Stance { candidate, unready } = self.stance;
+        let Fitness { candidate, unready } = self.fitness;
         let holds = self.state.holds();
         let sample = self.sample();
         let replica = sample.and_then(|sample| sample.replica.as_ref());
@@ -291,4 +294,34 @@ impl Core {
 pub(super) fn may_adopt(facts: Facts) -> bool {
     let has = |fact| facts.has(fact);
     !has(Fact::Settled) || (has(Fact::Adoptable) && has(Fact::MayStart) && has(Fact::DbRw) && !has(Fact::PeerHolds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::{Address, Event, LeaseSeen};
+    use super::super::sync::tests::holder;
+    use super::*;
+
+    #[test]
+    fn who_has_lost_sight_of_its_peer_hardly_announces_its_address() {
+        let mut core = holder();
+        let mut at = |since_heard, claimed_before_heard, adopted, held| {
+            let heard = core.belief.peer.as_ref().expect("heard").heard_ms;
+            core.belief.era_ms = if claimed_before_heard { heard } else { heard + 1 };
+            core.belief.adopted = adopted;
+            let address = if held { Address::Held { renewed_ms: heard + since_heard } } else { Address::Absent };
+            core.belief.lease = LeaseSeen { address, gate: Gate::Open };
+            (core.belief.now, core.state) = (heard + since_heard, State::Active);
+            let facts = core.facts();
+            core.announce(facts)
+        };
+        assert_eq!(at(0, true, false, true), Some(Announce::InSight));
+        assert_eq!(at(0, true, false, false), None, "it is not here");
+        assert_eq!(at(2_000, true, false, true), Some(Announce::Seldom));
+        assert_eq!(at(2_000, false, false, true), Some(Announce::Alone), "claimed in the silence");
+        assert_eq!(at(2_000, false, true, true), Some(Announce::Seldom), "found by an agent that was restarted in the silence");
+        core.leave(State::Active, State::Release);
+        core.step(Event::Tick, core.belief.now);
+        assert_eq!(core.want().announce, None);
+    }
 }

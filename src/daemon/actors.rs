@@ -7,7 +7,7 @@ use crate::act::{quarantine, role};
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
 use crate::core::event::{Ms, Record};
-use crate::core::want::{Announce, ArbiterOrder, Hold, Remote, Want};
+use crate::core::want::{Announce, ArbiterOrder, Remote, Want};
 use crate::daemon::guard::Guarded;
 use crate::daemon::link;
 use crate::probe::lan::{Lan, LanCommand};
@@ -97,19 +97,13 @@ impl Actors {
         if last.is_none_or(|last| last.probe != want.probe) {
             self.lan.tell(if want.probe { LanCommand::Probe { spacing: self.probe_spacing } } else { LanCommand::StopProbing });
         }
-        let held = |want: &Want| want.vip == Hold::Yes;
-        if last.is_some_and(held) && !held(want) {
-            self.lan.tell(LanCommand::StopAnnouncing);
-        }
-    }
-
-    /// The address has just come, and neighbours must learn where it is; or what they are to be told has changed.
-    pub fn announce(&self, before: Option<Announce>, now: Announce) {
-        if before.is_none() || now == Announce::InSight {
-            self.lan.tell(LanCommand::Announce);
-        }
-        if now == Announce::Quiet {
-            self.lan.tell(LanCommand::EndAnnouncing);
+        let before = last.and_then(|last| last.announce);
+        if before != want.announce {
+            self.lan.tell(match want.announce {
+                Some(Announce::InSight | Announce::Alone) => LanCommand::Announce,
+                Some(Announce::Seldom) => LanCommand::AnnounceSeldom,
+                None => LanCommand::StopAnnouncing,
+            });
         }
     }
 

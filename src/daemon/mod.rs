@@ -20,11 +20,10 @@ use crate::act::quarantine::Kept;
 use crate::act::watchdog::Timer;
 use crate::config::{Config, NodeIndex};
 use crate::control::{Answer, Request};
-use crate::core::event::{Address, Event, Ms};
+use crate::core::event::{Event, Ms};
 use crate::core::fact::Fact;
 use crate::core::history::History;
 use crate::core::state::State;
-use crate::core::want::{Announce, Hold};
 use crate::core::{Core, Decision};
 use crate::error::{Error, Result};
 use crate::report;
@@ -85,8 +84,6 @@ struct Service {
     /// When this thread last took something up, and the shorter of its two leases.
     turn_ms: Ms,
     lease_ms: Ms,
-    /// How neighbours are told where the address is; `None`: it is not here.
-    announced: Option<Announce>,
     /// Why the service ends by itself.
     lost: Option<Error>,
 }
@@ -95,8 +92,9 @@ impl Service {
     fn serve(&mut self, messages: &Receiver<Message>) {
         self.publish();
         while !self.core.want().exit {
-            // However calm it is: the link thread acts only while this one has been seen alive a moment ago.
-            let wait = self.core.deadline().saturating_sub(clock::now_ms()).min(self.actors.blessing_ms / 2);
+            // However calm it is: the link thread acts, and systemd is content, only while this one has been seen alive a moment ago.
+            let often = (self.actors.blessing_ms.min(self.lease_ms) / 2).min(self.watchdog_ms.unwrap_or(Ms::MAX) / 3);
+            let wait = self.core.deadline().saturating_sub(clock::now_ms()).min(often);
             let message = messages.receive(Duration::from_millis(wait));
             self.notice_gap();
             match message {
@@ -159,12 +157,6 @@ impl Service {
         } else if self.unprotected_since.is_none() {
             self.unprotected_since = Some(clock::wall_rfc3339());
         }
-        let held = matches!(self.core.view().lease().address, Address::Held { .. }) && self.core.want().vip == Hold::Yes;
-        let announce = held.then_some(self.core.want().announce);
-        if let Some(announce) = announce.filter(|_| announce != self.announced) {
-            self.actors.announce(self.announced, announce);
-        }
-        self.announced = announce;
         if let Some(period) = self.watchdog_ms
             && now.saturating_sub(self.watched_ms) >= period / 3
         {

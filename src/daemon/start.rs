@@ -73,7 +73,6 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
         troubles: Vec::new(),
         kept: None,
         unprotected_since: None,
-        announced: None,
         lost: None,
         watchdog_ms: notify::watchdog_interval().map(millis),
         watched_ms: 0,

@@ -61,8 +61,8 @@ pub enum LanCommand {
     StopProbing,
     /// The floating addresses are ours: announce them now, at 0.1, 1 and 3 s, then every 5 s. Again: the series begins again.
     Announce,
-    /// Announce them no more than in the first second, and let others say otherwise. `Announce` ends that.
-    EndAnnouncing,
+    /// After the first second every 5 min only, and let others say otherwise.
+    AnnounceSeldom,
     StopAnnouncing,
 }
 
@@ -190,11 +190,7 @@ impl<R: Fn(LanEvent)> Watcher<R> {
                 Ok(LanCommand::Probe { spacing }) => self.probing = Some(Probing::new(spacing)),
                 Ok(LanCommand::StopProbing) => self.probing = None,
                 Ok(LanCommand::Announce) => self.announcing = Some(Announcing::from(now)),
-                Ok(LanCommand::EndAnnouncing) => {
-                    if let Some(announcing) = &mut self.announcing {
-                        announcing.end();
-                    }
-                }
+                Ok(LanCommand::AnnounceSeldom) => self.announcing.get_or_insert(Announcing::from(now)).make_seldom(now),
                 Ok(LanCommand::StopAnnouncing) => self.announcing = None,
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
@@ -240,7 +236,7 @@ impl<R: Fn(LanEvent)> Watcher<R> {
             self.carrier = Some(alive);
             (self.report)(LanEvent::Carrier(alive));
             self.probing.iter_mut().for_each(Probing::begin_round);
-            if let Some(announcing) = self.announcing.as_mut().filter(|_| alive) {
+            if let Some(announcing) = self.announcing.as_mut().filter(|announcing| alive && announcing.insists()) {
                 announcing.again(now); // whoever was cut off with us has not heard it
             }
         }
@@ -272,7 +268,7 @@ impl<R: Fn(LanEvent)> Watcher<R> {
             let mac = packet.sender_mac;
             let (claims, probes) = self.about_vips(&packet);
             if let Some(announcing) =
-                self.announcing.as_mut().filter(|announcing| claims && announcing.defends() && now >= self.defended + DEFEND_SPACING)
+                self.announcing.as_mut().filter(|announcing| claims && announcing.insists() && now >= self.defended + DEFEND_SPACING)
             {
                 self.defended = now;
                 announcing.again(now); // or clients go on believing the other one

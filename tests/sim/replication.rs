@@ -312,7 +312,7 @@ impl World {
         server.read_only = false;
         // A statement may have been on its way when the box fell asleep: it opens the server behind a gate that has ended, and is taken back at once.
         let wanted = self.nodes[at].agent.as_ref().is_none_or(|agent| agent.role.writes != Writes::Closed);
-        if unapplied > 0 && wanted && !self.nodes[at].forced {
+        if unapplied > 0 && (wanted || self.nodes[at].gate_open(self.now)) && !self.nodes[at].forced {
             self.watch.fail(format!("db-0{} opens with {unapplied} received transactions unapplied", at + 1));
         }
         if let Some(agent) = &mut self.nodes[at].agent {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mmha::core::event::{Event, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
-use mmha::core::want::{Announce, Hold, Receiver, Remote, Writes};
+use mmha::core::want::{Announce, Receiver, Remote, Writes};
 
 use crate::node::Health;
 use crate::queue::{Job, Sql, Us};
@@ -23,6 +23,7 @@ const RESTART_MS: u64 = 5_000;
 /// After the first, an address is announced again so long afterwards.
 const ANNOUNCE_US: [Us; 4] = [0, 100_000, 1_000_000, 3_000_000];
 pub const ANNOUNCE_AGAIN_US: Us = 5_000_000;
+const ANNOUNCE_SELDOM_US: Us = 300_000_000;
 const MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 
 impl World {
@@ -153,9 +154,11 @@ impl World {
 
     fn announce(&mut self, at: usize, round: u8, since: Us) {
         let Some(agent) = &self.nodes[at].agent else { return };
-        let ended = agent.announced == Some(Announce::Quiet) && round >= 3;
-        if agent.orders.vip != Hold::Yes || agent.announced.is_none() || agent.announcing != since || ended {
+        if agent.announced.is_none() || agent.announcing != since {
             return;
+        }
+        if agent.announced == Some(Announce::Seldom) && round >= 3 {
+            return self.after(at, ANNOUNCE_SELDOM_US, Job::Announce { round, since });
         }
         let both = self.arp && self.nodes[0].on_lan() && self.nodes[1].on_lan();
         if both && self.nodes[1 - at].runs() && !self.chance.per_mille(self.set.lan_lost) {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, Ms, StoreSeen};
-use mmha::core::want::{Announce, Hold, Remote};
+use mmha::core::want::{Announce, Remote};
 use mmha::core::{Core, Identity};
 use mmha::peer::session::Sessions;
 
@@ -355,13 +355,13 @@ impl World {
             agent.remote = want.remote;
             jobs[5] = (want.remote != Remote::No).then_some(Job::Remote);
         }
-        let held = matches!(agent.core.view().lease().address, Address::Held { .. }) && want.vip == Hold::Yes;
-        let announce = held.then_some(want.announce);
-        if announce != agent.announced && (agent.announced.is_none() || announce == Some(Announce::InSight)) {
-            agent.announcing = self.now;
-            jobs[6] = announce.map(|_| Job::Announce { round: 0, since: self.now });
+        if want.announce != agent.announced {
+            if agent.announced.is_none() || want.announce != Some(Announce::Seldom) {
+                agent.announcing = self.now;
+                jobs[6] = want.announce.map(|_| Job::Announce { round: 0, since: self.now });
+            }
+            agent.announced = want.announce;
         }
-        agent.announced = announce;
         let rings = want.arbiter != agent.arbiter;
         agent.arbiter = want.arbiter;
         if want.exit && !agent.exiting {

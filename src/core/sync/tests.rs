@@ -10,7 +10,7 @@ use crate::core::{Identity, Limits};
 
 const NOW: Ms = 100_000;
 
-fn limits() -> Limits {
+pub(in crate::core) fn limits() -> Limits {
     Limits {
         keepalive: 250,
         deadtime: 2_000,
@@ -34,7 +34,7 @@ fn limits() -> Limits {
 }
 
 /// A holder whose commits wait for a peer that receives.
-fn holder() -> Core {
+pub(in crate::core) fn holder() -> Core {
     let id = Identity { number: 1, peer_name: "db-02".to_owned(), vip: "192.0.2.243".to_owned(), preferred: true };
     let mut core = Core::new(id, limits(), 0);
     core.state = State::Active;

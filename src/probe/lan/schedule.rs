@@ -11,6 +11,10 @@ const SERIES_MS: [u64; 4] = [0, 100, 1000, 3000];
 const THEN_EVERY_MS: u64 = 5_000;
 /// So many are made in any case: Linux believes no second change of a neighbour within a second (arp(7), locktime).
 const AT_LEAST: usize = 3;
+/// A real-time thread wakes up within a millisecond.
+const TOO_LATE_MS: u64 = 100;
+/// And so far apart are they where they may mislead: long enough for that, and short beside the hours for which a router believes a neighbour.
+const SELDOM_MS: u64 = 300_000;
 
 /// Something regular, due at once at first. Missed turns are skipped, not made up for.
 #[derive(Debug)]
@@ -80,45 +84,54 @@ impl Probing {
     }
 }
 
-/// A series of announcements: dense, then sparse and, until told otherwise, without end.
+/// A series of announcements: dense, then sparse without end.
 #[derive(Debug)]
 pub struct Announcing {
     start: Duration,
     sent: usize,
-    ends: bool,
+    next: Duration,
+    seldom: bool,
 }
 
 impl Announcing {
     pub fn from(start: Duration) -> Announcing {
-        Announcing { start, sent: 0, ends: false }
+        Announcing { start, sent: 0, next: start, seldom: false }
     }
-    /// Only what is left of the first ones.
-    pub fn end(&mut self) {
-        self.ends = true;
+    /// After the first ones only now and then.
+    pub fn make_seldom(&mut self, now: Duration) {
+        self.seldom = true;
+        if self.sent >= AT_LEAST {
+            self.next = now + Duration::from_millis(SELDOM_MS);
+        }
     }
-    pub fn defends(&self) -> bool {
-        !self.ends
+    /// Against whoever says otherwise, and after each absence.
+    pub fn insists(&self) -> bool {
+        !self.seldom
     }
-    /// From the first one, and as far as it was to go.
+    /// From the first one.
     pub fn again(&mut self, start: Duration) {
-        (self.start, self.sent) = (start, 0);
+        (self.start, self.sent, self.next) = (start, 0, start);
     }
-    /// True once per announcement; a thread that comes late makes one of those it missed.
+    /// True once per announcement. A thread that comes late makes one of the first that it missed, and none of the later: it may have stood still
+    /// for so long that the address is another's by now.
     pub fn due(&mut self, now: Duration) -> bool {
-        let due = now >= self.next();
-        while now >= self.next() {
+        let too_late = self.sent >= AT_LEAST && now >= self.next + Duration::from_millis(TOO_LATE_MS);
+        let due = now >= self.next && !too_late;
+        while now >= self.next {
             self.sent += 1;
+            self.next = self.following();
         }
         due
     }
     pub fn next(&self) -> Duration {
-        let last = SERIES_MS.len() - 1;
-        if self.ends && self.sent >= AT_LEAST {
-            return Duration::MAX;
+        self.next
+    }
+    fn following(&self) -> Duration {
+        let (dense, period) = if self.seldom { (AT_LEAST, SELDOM_MS) } else { (SERIES_MS.len(), THEN_EVERY_MS) };
+        match SERIES_MS[..dense].get(self.sent) {
+            Some(after) => self.start + Duration::from_millis(*after),
+            None => self.next + Duration::from_millis(period),
         }
-        let beyond = u64::try_from(self.sent.saturating_sub(last)).unwrap_or(u64::MAX);
-        let after = SERIES_MS[self.sent.min(last)] + beyond.saturating_mul(THEN_EVERY_MS);
-        self.start + Duration::from_millis(after)
     }
 }
 
@@ -198,16 +211,19 @@ mod tests {
         let mut announcing = Announcing::from(ms(500));
         let at: Vec<u64> = (500..19_000).filter(|now| announcing.due(ms(*now))).map(|now| now - 500).collect();
         assert_eq!(at, [0, 100, 1000, 3000, 8_000, 13_000, 18_000]);
-        let mut ending = Announcing::from(ms(500));
-        assert!(ending.due(ms(600)), "two at once");
-        ending.end();
-        let at: Vec<u64> = (601..19_000).filter(|now| ending.due(ms(*now))).map(|now| now - 500).collect();
-        assert_eq!(at, [1000]);
-        ending.again(ms(20_000));
-        let at: Vec<u64> = (19_000..39_000).filter(|now| ending.due(ms(*now))).map(|now| now - 20_000).collect();
+        announcing.make_seldom(ms(19_000));
+        assert_eq!(announcing.next(), ms(319_000));
+        let mut seldom = Announcing::from(ms(500));
+        assert!(seldom.due(ms(600)), "two at once");
+        seldom.make_seldom(ms(600));
+        let at: Vec<u64> = (601..700_000).filter(|now| seldom.due(ms(*now))).map(|now| now - 500).collect();
+        assert_eq!(at, [1000, 301_000, 601_000]);
+        seldom.again(ms(800_000));
+        let at: Vec<u64> = (700_000..802_000).filter(|now| seldom.due(ms(*now))).map(|now| now - 800_000).collect();
         assert_eq!(at, [0, 100, 1000]);
         let mut late = Announcing::from(ms(0));
         assert!(late.due(ms(50_000)) && !late.due(ms(50_001)));
+        assert!(!late.due(ms(60_000)) && late.due(ms(63_050)), "the next one after 50 s is at 53 s");
     }
 
     #[test]
