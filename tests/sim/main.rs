@@ -19,6 +19,7 @@
 //! - rows lost with durability "async", or after `--force`: an operator has accepted it;
 //! - a holder that is cut off while its main thread stands still, or whose agent ends then, which so does not let go: two holders and writers,
 //!   until its last gate has ended, if the cut heals before;
+//! - a statement that was on its way when its box fell asleep and opens the server later: its gate has ended, and it is closed again at once;
 //! - two nodes that have lost each other and both claim an address that neither can add, and both can at the same moment: 2 s at most;
 //! - two holders of the address, not two writers, for a second after a cut of layer 2 that an arbiter made survivable;
 //! - rows lost by several faults at once (every odd seed): one in some thousand stories;
