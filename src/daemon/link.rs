@@ -4,17 +4,18 @@
 //! The write gate is moved by the datagrams themselves: one that carries the OPEN mark refreshes the kernel's gate element on its way
 //! out, one with the SHUT mark deletes it. No heartbeat sent means that no acknowledgement leaves (SAFETY M7).
 
+mod statistics;
 #[cfg(test)]
 mod tests;
 
 use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::act::gate::{self as act_gate, MARK_OPEN, MARK_SHUT};
 use crate::act::lease::Lease;
-use crate::act::watchdog::{Guard, Timer};
+use crate::act::watchdog::Guard;
 use crate::config::authkeys::Authkeys;
 use crate::core::beat::Beat;
 use crate::core::event::{Address, Event, Gate, Heard, LeaseSeen, Ms};
@@ -22,12 +23,14 @@ use crate::core::want::Hold;
 use crate::daemon::Message;
 use crate::daemon::callers::Asker;
 use crate::error::{Error, Result};
-use crate::peer::codec::{self, Refusal};
+use crate::peer::codec;
 use crate::peer::session::{Sessions, Verdict};
 use crate::sys::queue::Sender;
 use crate::sys::slot::Reader;
 use crate::sys::udp::LinkSocket;
 use crate::sys::{clock, timer};
+
+pub use statistics::{PathStatistics, Statistics};
 
 /// Datagrams sent out of turn are at least this far apart.
 const HURRY_MS: Ms = 2;
@@ -55,25 +58,6 @@ pub struct Path {
     pub peer: SocketAddrV4,
 }
 
-/// What `status` shows of one path, and of what was refused on all of them.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PathStatistics {
-    pub heard_ms: Option<Ms>,
-    pub round_trip_us: Option<u64>,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct Statistics {
-    pub paths: Vec<PathStatistics>,
-    pub wrong_mac: u64,
-    pub malformed: u64,
-    pub replayed: u64,
-    /// The peer speaks another version of the protocol.
-    pub other_version: Option<u8>,
-    /// `None`: there is no watchdog device.
-    pub watchdog: Option<Timer>,
-}
-
 pub struct Setting {
     pub paths: Vec<Path>,
     pub sessions: Sessions,
@@ -92,6 +76,8 @@ struct Link {
     statistics: Arc<Mutex<Statistics>>,
     gate: Gate,
     opened_ms: Ms,
+    /// A datagram that opens the gate may have passed the kernel since the gate was last shut over loopback.
+    ajar: bool,
     /// The order under which this thread stood still: nothing is held again before the core has given another.
     latched: Option<u64>,
     /// The watchdog device is lost: nothing is held any more, and the core's thread ends the service.
@@ -152,6 +138,7 @@ impl Link {
             statistics,
             gate,
             opened_ms: now,
+            ajar: true, // an earlier run's
             latched: None,
             lost: None,
             stood_still_ms: None,
@@ -186,13 +173,19 @@ impl Link {
     fn let_go(&mut self, gap_ms: Ms, order: u64) {
         self.latched = Some(order);
         self.stood_still_ms = Some(gap_ms);
-        let _ = act_gate::shut();
+        self.shut();
         self.setting.lease.remove(clock::now_ms());
+    }
+
+    /// Whether nothing is open: known from this call or an earlier one.
+    fn shut(&mut self) -> bool {
+        self.ajar = self.ajar && act_gate::shut().is_err();
+        !self.ajar
     }
 
     /// A handover waits for nothing but this: not for the next heartbeat, which would do the same.
     fn shut_early(&mut self, order: &Order) {
-        if order.gate == Hold::No && self.gate == Gate::Open && act_gate::shut().is_ok() {
+        if order.gate == Hold::No && self.gate == Gate::Open && self.shut() {
             self.gate = Gate::Shut;
         }
     }
@@ -263,11 +256,11 @@ impl Link {
         let (before, outcome) = (guard.timer(), act(guard));
         let timer = guard.timer();
         if timer != before {
-            self.statistics.lock().unwrap_or_else(PoisonError::into_inner).watchdog = Some(timer);
+            self.noted().watchdog = Some(timer);
         }
         if let Err(why) = outcome {
             self.lost = Some(Lost { why, told: false });
-            let _ = act_gate::shut();
+            self.shut();
             self.setting.lease.remove(clock::now_ms());
         }
     }
@@ -280,13 +273,14 @@ impl Link {
             Hold::No => MARK_SHUT,
             Hold::Keep => 0,
         };
+        self.ajar |= mark == MARK_OPEN;
         let mut passed = false;
         for path in &mut self.setting.paths {
             passed |= path.socket.send_marked(mark, path.peer, &bytes).is_ok();
         }
         // A heartbeat without a route has passed no hook of the kernel; loopback always has one. Even where it counts as shut: one that was to open
         // it may have failed behind the hook (ENOBUFS).
-        passed |= gate == Hold::No && self.gate != Gate::None && act_gate::shut().is_ok();
+        passed |= gate == Hold::No && self.gate != Gate::None && self.shut();
         self.sent_version = order.say.version;
         self.answer_now = false;
         let now = clock::now_ms();
@@ -316,7 +310,7 @@ impl Link {
     fn take(&mut self, path: usize, bytes: &[u8], keys: &Authkeys, now_us: u64) {
         let opened = match codec::open(bytes) {
             Ok(opened) => opened,
-            Err(refusal) => return self.count(refusal),
+            Err(refusal) => return self.noted().count(refusal),
         };
         let verdict = self.setting.sessions.judge(&opened.header, now_us);
         if verdict == Verdict::Ignore {
@@ -324,10 +318,10 @@ impl Link {
         }
         let beat = match opened.verify(keys) {
             Ok(beat) => beat,
-            Err(refusal) => return self.count(refusal),
+            Err(refusal) => return self.noted().count(refusal),
         };
         let proof = self.setting.sessions.accept(&opened.header, verdict, now_us);
-        self.heard_on(path, now_us, proof.round_trip_us);
+        self.noted().heard_on(path, now_us / 1000, proof.round_trip_us);
         if verdict == Verdict::Unproved {
             self.answer_now = true;
             return;
@@ -345,27 +339,14 @@ impl Link {
     /// The same datagram on a second path is no replay: the path is alive.
     fn count_ignored(&mut self, path: usize, opened: &codec::Unverified<'_>, keys: &Authkeys, now_us: u64) {
         if self.setting.paths.len() > 1 && opened.verify(keys).is_ok() {
-            self.heard_on(path, now_us, None);
+            self.noted().heard_on(path, now_us / 1000, None);
         } else {
-            self.statistics.lock().unwrap_or_else(PoisonError::into_inner).replayed += 1;
+            self.noted().replayed += 1;
         }
     }
 
-    fn count(&self, refusal: Refusal) {
-        let mut statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
-        match refusal {
-            Refusal::Malformed => statistics.malformed += 1,
-            Refusal::UnknownKey | Refusal::WrongMac => statistics.wrong_mac += 1,
-            Refusal::Version(version) => statistics.other_version = Some(version),
-        }
-    }
-
-    fn heard_on(&self, path: usize, now_us: u64, round_trip_us: Option<u64>) {
-        let mut statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = statistics.paths.get_mut(path) {
-            entry.heard_ms = Some(now_us / 1000);
-            entry.round_trip_us = round_trip_us.or(entry.round_trip_us);
-        }
+    fn noted(&self) -> MutexGuard<'_, Statistics> {
+        self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leases as they are, whenever they differ from what the core was last told. What does not fit the channel is told next time.
@@ -379,7 +360,17 @@ impl Link {
             self.stood_still_ms = None;
         }
         let seen = LeaseSeen { address: self.setting.lease.state(), gate: self.gate };
-        if self.reported != Some(seen) && self.post(Event::Lease(seen)) {
+        if self.reported == Some(seen) {
+            return;
+        }
+        // That all goes on as before wakes nobody up: the core finds it before it next judges by the clock.
+        let renewed = |seen: LeaseSeen| matches!(seen, LeaseSeen { address: Address::Held { .. }, gate: Gate::Open | Gate::None });
+        let message = Message::Event(Event::Lease(seen));
+        let told = match self.reported.is_some_and(renewed) && renewed(seen) {
+            true => self.events.offer_quietly(message),
+            false => self.events.offer(message),
+        };
+        if told {
             self.reported = Some(seen);
         }
     }

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use self::ping::Pings;
 use self::schedule::{Announcing, Every, Limiter, Probing};
 use crate::sys::arp::{ArpPacket, ArpSocket, Mac};
-use crate::sys::netlink::{self, Link, Monitor};
+use crate::sys::netlink::{self, Conversation, Link, Monitor};
 use crate::sys::rt::{self, Rank};
 use crate::sys::{clock, timer};
 
@@ -111,6 +111,7 @@ pub fn spawn(config: LanConfig, report: impl Fn(LanEvent) + Send + 'static) -> i
         looked: Duration::ZERO,
         survey: Every::new(SURVEY_EVERY),
         monitor: Monitor::open()?,
+        kernel: Conversation::default(),
         claims: Limiter::new(REPEAT_AFTER),
         probes: Limiter::new(REPEAT_AFTER),
         config,
@@ -143,6 +144,7 @@ struct Watcher<R> {
     config: LanConfig,
     report: R,
     monitor: Monitor,
+    kernel: Conversation,
     port: Option<Port>,
     /// As last told.
     carrier: Option<bool>,
@@ -200,7 +202,7 @@ impl<R: Fn(LanEvent)> Watcher<R> {
 
     /// Compare the interface with what we knew, and the socket with the interface. When the kernel does not answer, nothing is known anew.
     fn look_at_interface(&mut self, now: Duration) {
-        match netlink::link_by_name(&self.config.interface, NETLINK_LIMIT) {
+        match self.kernel.link_by_name(&self.config.interface, NETLINK_LIMIT) {
             Ok(link) => self.adopt(link, now),
             Err(fault) if fault.raw_os_error() == Some(Errno::ENODEV as i32) => {
                 self.port = None;

@@ -1,5 +1,5 @@
 //! Addresses, links and the default route over rtnetlink(7), as plain blocking calls with a deadline. One socket per call, so that nothing
-//! stale is read after a timeout (a call costs about 0.1 ms). It decides nothing and never touches an address it was not told about.
+//! stale is read after a timeout (a call costs about 0.1 ms); who asks often keeps one (`Conversation`). It decides nothing and never touches an address it was not told about.
 //!
 //! Trust: a dump may be partial without a word (NLM_F_DUMP_INTR is not surfaced), so lists are hints, repeated periodically; what counts is the
 //! result of adding and deleting. A request the library cannot decode never ends by itself: the deadline ends it.
@@ -24,6 +24,7 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage}
 use rtnetlink::{AddressMessageBuilder, Error, RouteMessageBuilder};
 
 pub use callers::Callers;
+pub use drive::Conversation;
 use drive::call;
 pub use leaser::Leaser;
 pub use monitor::Monitor;
@@ -58,14 +59,21 @@ pub struct Addr {
 
 /// The interface called `name`; absent: ENODEV.
 pub fn link_by_name(name: &str, limit: Duration) -> io::Result<Link> {
-    let wanted = name.to_owned();
-    call(limit, |handle| async move {
-        // Four times a second: the counters would be most of the answer.
-        let query = handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
-        let mut answers = pin!(query.match_name(wanted).execute());
-        answers.try_next().await?.ok_or(Error::RequestFailed)
-    })
-    .map(|message| link_of(&message))
+    Conversation::default().link_by_name(name, limit)
+}
+
+impl Conversation {
+    /// The interface called `name`; absent: ENODEV.
+    pub fn link_by_name(&mut self, name: &str, limit: Duration) -> io::Result<Link> {
+        let wanted = name.to_owned();
+        self.call(limit, |handle| async move {
+            // Asked often: the counters would be most of the answer.
+            let query = handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
+            let mut answers = pin!(query.match_name(wanted).execute());
+            answers.try_next().await?.ok_or(Error::RequestFailed)
+        })
+        .map(|message| link_of(&message))
+    }
 }
 
 /// Every interface.
@@ -213,8 +221,12 @@ mod tests {
         let lo = link_by_name("lo", limit).expect("lo");
         assert_eq!((lo.index, lo.name.as_str(), lo.mac), (1, "lo", [0; 6]));
         assert!(links(limit).expect("links").contains(&lo));
-        let fault = link_by_name("no-such-link", limit).expect_err("absent");
-        assert_eq!(fault.raw_os_error(), Some(Errno::ENODEV as i32));
+        let mut kept = Conversation::default();
+        for _ in 0..3 {
+            let fault = kept.link_by_name("no-such-link", limit).expect_err("absent");
+            assert_eq!(fault.raw_os_error(), Some(Errno::ENODEV as i32));
+            assert_eq!(kept.link_by_name("lo", limit).expect("lo"), lo);
+        }
         addresses(limit).expect("addresses");
         default_gateway(limit).expect("routes");
     }

@@ -25,11 +25,35 @@ pub fn call<T, F>(limit: Duration, request: impl FnOnce(Handle) -> F) -> io::Res
 where
     F: Future<Output = Result<T, Error>>,
 {
-    let (mut connection, handle, _unsolicited) = rtnetlink::new_connection_with_socket::<PollSocket>()?;
-    drive(&mut connection, request(handle), clock::now() + limit)?.map_err(|fault| match fault {
-        Error::NetlinkError(message) => message.to_io(),
-        fault => io::Error::other(fault.to_string()),
-    })
+    Conversation::default().call(limit, request)
+}
+
+/// A socket that is kept from one request to the next. After one that the kernel has not answered the next has a new one, so that no late
+/// answer is taken for its own.
+#[derive(Default)]
+pub struct Conversation(Option<(Link, Handle)>);
+
+impl Conversation {
+    pub(super) fn call<T, F>(&mut self, limit: Duration, request: impl FnOnce(Handle) -> F) -> io::Result<T>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let (mut connection, handle) = match self.0.take() {
+            Some(open) => open,
+            None => {
+                let (connection, handle, _unsolicited) = rtnetlink::new_connection_with_socket::<PollSocket>()?;
+                (connection, handle)
+            }
+        };
+        let answer = drive(&mut connection, request(handle.clone()), clock::now() + limit)?;
+        if matches!(answer, Ok(_) | Err(Error::NetlinkError(_))) {
+            self.0 = Some((connection, handle));
+        }
+        answer.map_err(|fault| match fault {
+            Error::NetlinkError(message) => message.to_io(),
+            fault => io::Error::other(fault.to_string()),
+        })
+    }
 }
 
 fn drive<F: Future>(connection: &mut Link, future: F, until: Duration) -> io::Result<F::Output> {
