@@ -166,6 +166,7 @@ impl<F: Fn(u64, RoleOutcome)> Actor<F> {
                 return Err(SqlError::other(format!("{waiting} has been received and is not applied yet: not opening the server")));
             }
             let events = if self.events_stopped { Events::Start } else { Events::Leave };
+            let semi_sync = Some(semi_sync).filter(|_| order.semi_sync || seen.semi_sync_source_on);
             let (orders, number) = (self.orders.clone(), order.order);
             self.with("opening the server for writes", OPEN, move |session, setting, wanted| {
                 let permitted = || wanted() && orders.get().order == number;

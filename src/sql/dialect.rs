@@ -137,14 +137,13 @@ impl Dialect {
         if self.is_mariadb() { "SET GLOBAL rpl_semi_sync_master_enabled=0" } else { "SET GLOBAL rpl_semi_sync_source_enabled=0" }
     }
 
-    pub fn semi_sync_source_on(self, timeout_ms: u64) -> Vec<String> {
+    /// One statement, as clients wait for it; the server works through it from left to right.
+    pub fn semi_sync_source_on(self, timeout_ms: u64) -> String {
         let (word, none) = if self.is_mariadb() { ("master", "slave") } else { ("source", "replica") };
-        vec![
-            format!("SET GLOBAL rpl_semi_sync_{word}_timeout={timeout_ms}"),
-            format!("SET GLOBAL rpl_semi_sync_{word}_wait_point=AFTER_SYNC"),
-            format!("SET GLOBAL rpl_semi_sync_{word}_wait_no_{none}=1"),
-            format!("SET GLOBAL rpl_semi_sync_{word}_enabled=1"),
-        ]
+        format!(
+            "SET GLOBAL rpl_semi_sync_{word}_timeout={timeout_ms}, GLOBAL rpl_semi_sync_{word}_wait_point=AFTER_SYNC, \
+             GLOBAL rpl_semi_sync_{word}_wait_no_{none}=1, GLOBAL rpl_semi_sync_{word}_enabled=1"
+        )
     }
 
     /// Whether a server that lost the end of its own history accepts it back from the peer by itself (MariaDB only).
@@ -261,7 +260,7 @@ mod tests {
                 dialect.follow(&source).unwrap(),
             ];
             all.extend(dialect.open().iter().chain(dialect.reset_history()).map(|text| (*text).to_owned()));
-            all.extend(dialect.semi_sync_source_on(86_400_000));
+            all.push(dialect.semi_sync_source_on(86_400_000));
             all.extend(dialect.make_account("u", "h", "p").unwrap());
             all.extend(dialect.grant_fencing("u", "h").unwrap());
             for statement in all {

@@ -167,7 +167,7 @@ fn tidy_up(mut killer: Session, dialect: Dialect, login: Login, spare: Spare, ne
         if dialect.family == Family::MySql {
             killer.run(dialect.semi_sync_source_off())?;
         }
-        kill_all(&mut killer, &login, &spare, newest, Instant::now() + LEFTOVERS)
+        kill_all(&mut killer, &login, &spare, Some(newest), Instant::now() + LEFTOVERS)
     };
     Job::start("ending the sessions that are left", rest).map(Job::abandon)
 }
@@ -191,9 +191,7 @@ pub fn fence_remote(login: &Login, keys: Keys, spare: &Spare, limit: Duration) -
 
 /// Kills every client session, again until none is left or the limit is reached. Returns how many, and who is left.
 pub fn kill_all_clients(session: &mut Session, login: &Login, spare: &Spare, limit: Duration) -> Result<(u32, Option<String>), SqlError> {
-    let dialect = Dialect::of(session);
-    let newest = newest(session, dialect)?;
-    let (killed, left) = kill_all(session, login, spare, newest, Instant::now() + limit)?;
+    let (killed, left) = kill_all(session, login, spare, None, Instant::now() + limit)?;
     Ok((u32::try_from(killed.len()).unwrap_or(u32::MAX), left))
 }
 
@@ -248,31 +246,35 @@ fn from_process_list(session: &mut Session, dialect: Dialect, columns: &str) -> 
     Ok(rows)
 }
 
+/// Those up to `newest`, or, without it, all that the first look finds.
 fn kill_all(
     session: &mut Session,
     login: &Login,
     spare: &Spare,
-    newest: u64,
+    newest: Option<u64>,
     deadline: Instant,
 ) -> Result<(BTreeSet<u64>, Option<String>), SqlError> {
+    let mut rows = sessions(session)?;
+    let newest = newest.or_else(|| rows.iter().filter_map(id_of).max()).unwrap_or(0);
     let mut killed = BTreeSet::new();
     loop {
-        let mut round = kill_once(session, login, spare, newest, usize::MAX)?;
+        let mut round = kill_once(session, &rows, login, spare, newest, usize::MAX)?;
         killed.append(&mut round.killed);
         if round.left.is_none() || Instant::now() >= deadline {
             return Ok((killed, round.left));
         }
         std::thread::sleep(STILL_FOR);
+        rows = sessions(session)?;
     }
 }
 
 fn kill_some(session: &mut Session, login: &Login, spare: &Spare) -> Result<Round, SqlError> {
-    kill_once(session, login, spare, u64::MAX, KILLS_AT_ONCE)
+    let rows = sessions(session)?;
+    kill_once(session, &rows, login, spare, u64::MAX, KILLS_AT_ONCE)
 }
 
 /// Of the connections up to `newest`, whoever is busy first, and the longest first.
-fn kill_once(session: &mut Session, login: &Login, spare: &Spare, newest: u64, at_most: usize) -> Result<Round, SqlError> {
-    let rows = sessions(session)?;
+fn kill_once(session: &mut Session, rows: &[Record], login: &Login, spare: &Spare, newest: u64, at_most: usize) -> Result<Round, SqlError> {
     let own = own_connections(&login.target);
     let counts = |row: &Record| id_of(row).is_some_and(|id| id <= newest);
     let mut clients: Vec<&Record> = rows.iter().filter(|row| is_client(row, &own, spare) && counts(row)).collect();

@@ -29,17 +29,18 @@ pub enum Events {
     Start,
 }
 
-/// Opens the server for writes, unless `permitted` says at the last moment that it must not be opened any more. Sessions left over from before are killed first: they may hold writes their clients gave up on.
+/// Opens the server for writes, unless `permitted` says at the last moment that it must not be opened any more. Sessions left over from before
+/// are killed first: they may hold writes their clients gave up on. `semi_sync`: `None` where it is as it should be.
 pub fn open_writes(
     session: &mut Session,
     login: &Login,
     spare: &Spare,
-    semi_sync: SemiSync,
+    semi_sync: Option<SemiSync>,
     events: Events,
     permitted: impl Fn() -> bool,
 ) -> Result<(), SqlError> {
     kill_all_clients(session, login, spare, KILL_OLD_SESSIONS)?;
-    semi_sync_source(session, semi_sync)?;
+    semi_sync.map_or(Ok(()), |wanted| semi_sync_source(session, wanted))?;
     for statement in Dialect::of(session).open() {
         if !permitted() {
             return Err(SqlError::other("not opened: the order to open has been withdrawn"));
@@ -58,7 +59,7 @@ pub fn semi_sync_source(session: &mut Session, semi_sync: SemiSync) -> Result<()
     match semi_sync {
         SemiSync::On(timeout) => {
             let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).clamp(1, u64::from(u32::MAX));
-            dialect.semi_sync_source_on(timeout_ms).iter().try_for_each(|statement| session.run(statement))
+            session.run(&dialect.semi_sync_source_on(timeout_ms))
         }
         SemiSync::Off => match session.run(dialect.semi_sync_source_off()) {
             // MySQL without the plugin: nothing to switch off.
