@@ -4,6 +4,7 @@ Refuses to wait for ever: what has not come back after 15 s beyond the agent's o
 """
 
 import contextlib
+import random
 import time
 
 from mmhalab.sh import LabError, wait_for
@@ -15,6 +16,7 @@ RETURN = 75.0  # the same for the way home: Heartbeat restarts both sides, keepa
 LASTING = 5.0
 SETTLING = 5.0  # after nodes hear each other again: Heartbeat goes on for 2 s before it restarts
 ASKING = 3.0  # an agent that asks for a person for so long will not go on by itself
+PHASE = 1.0  # a fault comes at a random moment of this stretch: in step with the agents' own clocks it would always meet them at the same one
 UNSENT = 0.5  # rows acknowledged this shortly before a count are not counted
 
 
@@ -66,6 +68,7 @@ class Stage:
         return self.asking_since is not None and time.monotonic() - self.asking_since >= ASKING
 
     def _phase(self, row, act, least, bound, settled, origin):
+        time.sleep(random.uniform(0, PHASE))
         start = time.monotonic()
         act()
         with contextlib.suppress(LabError):

@@ -27,5 +27,5 @@ VARIANTS = (
     Variant("mmha", "mmha, default (deadtime 2 s)", "mmha", 2, {}),
     # What etc/fast.toml says.
     Variant("mmha-fast", "mmha, fast.toml (deadtime 0.1 s)", "mmha", 0.1,
-            {"heartbeat": ('keepalive = "20ms"', 'deadtime = "100ms"'), "mysql": ('hang = "300ms"',)}),
+            {"heartbeat": ('keepalive = "19ms"', 'deadtime = "100ms"', 'gate = "70ms"'), "mysql": ('hang = "300ms"',)}),
 )

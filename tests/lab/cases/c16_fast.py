@@ -10,7 +10,7 @@ from mmhalab import net
 from mmhalab.measure import Measure
 from mmhalab.sh import ensure, wait_for
 
-FAST = {"keepalive": "20ms", "deadtime": "100ms"}
+FAST = {"keepalive": "19ms", "deadtime": "100ms", "gate": "70ms"}
 BUSY_S = 20
 
 
@@ -30,7 +30,7 @@ def _fast_pair(lab):
 
 
 def fast_pair_through_the_usual_faults(lab):
-    """Keepalive 20 ms, deadtime 100 ms: the holder loses its power, its server and its life as a service; each time the other node serves
+    """Keepalive 19 ms, deadtime 100 ms: the holder loses its power, its server and its life as a service; each time the other node serves
     within a fraction of a second, and nothing acknowledged is lost."""
     first, second = _fast_pair(lab)
     faults = [
