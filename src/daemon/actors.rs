@@ -7,7 +7,7 @@ use crate::act::{quarantine, role};
 use crate::config::authkeys::Authkeys;
 use crate::config::{Config, NodeIndex};
 use crate::core::event::{Ms, Record};
-use crate::core::want::{Announce, ArbiterOrder, Remote, Want};
+use crate::core::want::{Announce, ArbiterOrder, Remote, Want, Writes};
 use crate::daemon::guard::Guarded;
 use crate::daemon::link;
 use crate::probe::lan::{Lan, LanCommand};
@@ -57,7 +57,9 @@ impl Actors {
         if changed(|last, want| role::Order::of(last) != role::Order::of(want)) {
             self.role.put(role::Order::of(want));
         }
-        if changed(|last, want| last.watch != want.watch) {
+        // What is decided in a new state rests on a look that is no older. A server that is being opened has enough to do.
+        let afresh = |last: &Want, want: &Want| want.watch && last.order != want.order && want.writes == Writes::Closed;
+        if last.as_ref().is_none_or(|last| last.watch != want.watch || afresh(last, want)) {
             self.watch.put(want.watch);
         }
         if changed(|last, want| last.remote != want.remote) {

@@ -51,7 +51,7 @@ pub fn probe_spacing(config: &Config) -> Duration {
     const AT_FULL_PACE: usize = 16;
     let heartbeat = &config.heartbeat;
     let probing = heartbeat.deadtime.saturating_sub(heartbeat.warntime);
-    let pace = (probing / 20).clamp(Duration::from_millis(5), Duration::from_millis(50));
+    let pace = (probing / 20).clamp(Duration::from_millis(2), Duration::from_millis(50));
     let times = config.vip.addresses.len().div_ceil(AT_FULL_PACE);
     (pace * u32::try_from(times).unwrap_or(u32::MAX)).min(heartbeat.keepalive / 2).min(probing / 8).max(pace)
 }
@@ -84,7 +84,7 @@ mod tests {
         check(16, 250, 2000, 1000, 50);
         check(17, 250, 2000, 1000, 100);
         check(64, 250, 2000, 1000, 125);
-        check(1, 20, 100, 60, 5);
+        check(1, 20, 100, 60, 2);
         check(64, 20, 100, 60, 5);
     }
 }

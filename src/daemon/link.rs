@@ -33,7 +33,7 @@ use crate::sys::{clock, timer};
 pub use statistics::{PathStatistics, Statistics};
 
 /// Datagrams sent out of turn are at least this far apart.
-const HURRY_MS: Ms = 2;
+const HURRY_MS: Ms = 1;
 /// The clients of the old connections are told at the cost of everybody else's outage, and of the time in which a node must have let go
 /// (`config/timing.rs`).
 const TELL_LIMIT: Duration = Duration::from_millis(10);
@@ -101,8 +101,9 @@ pub fn run(setting: Setting, mut orders: Reader<Order>, events: Sender<Message>,
     let mut link = Link::new(setting, events, statistics, now);
     let (mut turn_ms, mut next_ms) = (now, now);
     loop {
-        let hurry = link.answer_now || orders.get().say.version != link.sent_version;
-        let until = if hurry { next_ms.min(link.sent_ms + HURRY_MS) } else { next_ms };
+        let order = orders.get();
+        let hurry = link.answer_now || order.say.version != link.sent_version;
+        let until = if hurry { next_ms.min(link.sent_ms + link.spacing(&order, clock::now_ms())) } else { next_ms };
         link.wait(&orders, until);
         orders.take_bell();
         let now = clock::now_ms();
@@ -112,7 +113,7 @@ pub fn run(setting: Setting, mut orders: Reader<Order>, events: Sender<Message>,
         turn_ms = now;
         let due = now >= next_ms;
         let changed = link.answer_now || order.say.version != link.sent_version;
-        if due || (changed && now >= link.sent_ms + HURRY_MS) {
+        if due || (changed && now >= link.sent_ms + link.spacing(&order, now)) {
             link.turn(&order, now);
             link.sent_ms = now;
             next_ms = if due { next_slot(next_ms, now, link.setting.keepalive_ms) } else { next_ms };
@@ -188,6 +189,13 @@ impl Link {
         if order.gate == Hold::No && self.gate == Gate::Open && self.shut() {
             self.gate = Gate::Shut;
         }
+    }
+
+    /// An address that is to be added waits for nothing; once it is here, or refused, its turn is over. Without a blessing there is none: it
+    /// must not be waited for without sleeping.
+    fn spacing(&self, order: &Order, now: Ms) -> Ms {
+        let takes = order.vip == Hold::Yes && self.may_hold() && !self.holds_address() && now <= order.blessed_until_ms;
+        if takes { 0 } else { HURRY_MS }
     }
 
     fn may_hold(&self) -> bool {

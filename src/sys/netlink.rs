@@ -1,5 +1,6 @@
 //! Addresses, links and the default route over rtnetlink(7), as plain blocking calls with a deadline. One socket per call, so that nothing
-//! stale is read after a timeout (a call costs about 0.1 ms); who asks often keeps one (`Conversation`). It decides nothing and never touches an address it was not told about.
+//! stale is read after a timeout (a call costs about 0.1 ms); who asks often keeps one (`Conversation`). It decides nothing and never touches
+//! an address it was not told about.
 //!
 //! Trust: a dump may be partial without a word (NLM_F_DUMP_INTR is not surfaced), so lists are hints, repeated periodically; what counts is the
 //! result of adding and deleting. A request the library cannot decode never ends by itself: the deadline ends it.

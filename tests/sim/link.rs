@@ -9,22 +9,29 @@ use mmha::core::want::Hold;
 use mmha::peer::session::Verdict;
 
 use crate::check::LETTING_GO_US;
-use crate::node::Datagram;
+use crate::node::{Agent, Datagram};
 use crate::queue::{Job, Us};
 use crate::world::World;
 
-const HURRY_US: Us = 2_000;
+const HURRY_US: Us = 1_000;
 /// Datagrams that wait in a socket whose reader is frozen.
 const SOCKET: usize = 200;
 /// Recordings that an attacker keeps.
 const RECORDED: usize = 64;
+
+/// An address that is to be added waits for nothing.
+fn spacing(agent: &Agent, local: Us) -> Us {
+    let blessed = local / 1000 <= agent.blessed_until_ms.min(agent.orders.hold_until_ms);
+    let held = matches!(agent.address, Address::Held { .. });
+    if agent.orders.vip == Hold::Yes && agent.latched.is_none() && !held && blessed { 0 } else { HURRY_US }
+}
 
 impl World {
     /// The link thread has something to say out of turn.
     pub fn hurry(&mut self, at: usize) {
         let local = self.nodes[at].clock.now(self.now);
         let Some(agent) = &self.nodes[at].agent else { return };
-        let slot = (agent.sent_us + HURRY_US).min(agent.next_us).saturating_sub(local);
+        let slot = (agent.sent_us + spacing(agent, local)).min(agent.next_us).saturating_sub(local);
         let wait = if agent.must_shut() { 0 } else { slot };
         self.turn_in(at, wait.max(self.set.thread_us / 2));
     }
@@ -54,7 +61,7 @@ impl World {
         let Some(agent) = &mut self.nodes[at].agent else { return };
         let due = local >= agent.next_us;
         let news = agent.answer_now || agent.orders.say.version != agent.sent_version;
-        if due || news && local >= agent.sent_us + HURRY_US {
+        if due || news && local >= agent.sent_us + spacing(agent, local) {
             agent.sent_us = local;
             if due {
                 let next = agent.next_us + keepalive;
@@ -66,7 +73,7 @@ impl World {
         self.read(at);
         let Some(agent) = &self.nodes[at].agent else { return };
         let news = agent.answer_now || agent.orders.say.version != agent.sent_version;
-        let until = if news { agent.next_us.min(agent.sent_us + HURRY_US) } else { agent.next_us };
+        let until = if news { agent.next_us.min(agent.sent_us + spacing(agent, local)) } else { agent.next_us };
         self.turn_in(at, until.saturating_sub(local).max(1));
     }
 

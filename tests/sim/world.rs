@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, Ms, StoreSeen};
-use mmha::core::want::{Announce, Remote};
+use mmha::core::want::{Announce, Remote, Writes};
 use mmha::core::{Core, Identity};
 use mmha::peer::session::Sessions;
 
@@ -331,6 +331,7 @@ impl World {
             orders.say = Arc::clone(&want.say);
             jobs[0] = Some(Job::Turn);
         }
+        let renewed = orders.order != want.order;
         if (orders.order, orders.vip, orders.gate) != (want.order, want.vip, want.gate) {
             (orders.order, orders.vip, orders.gate) = (want.order, want.vip, want.gate);
             jobs[0] = Some(Job::Turn);
@@ -339,7 +340,7 @@ impl World {
             agent.role = RoleOrder::of(want);
             jobs[1] = Some(Job::Role);
         }
-        if want.watch != agent.watch {
+        if want.watch != agent.watch || renewed && want.writes == Writes::Closed {
             agent.watch = want.watch;
             jobs[2] = want.watch.then_some(Job::Look);
         }
