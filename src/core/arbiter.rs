@@ -98,7 +98,9 @@ impl Core {
         if hold == Hold::No {
             self.belief.arbiter_until_ms = 0;
         }
-        self.belief.arbiter_order = ArbiterOrder { hold, turn, epoch: self.belief.want_record.epoch };
+        // A claim that is only numbered changes nothing yet.
+        let epoch = if hold == Hold::Yes { self.belief.want_record.epoch } else { last.epoch };
+        self.belief.arbiter_order = ArbiterOrder { hold, turn, epoch };
         self.belief.arbiter_order
     }
 
@@ -170,6 +172,7 @@ mod tests {
     fn who_is_granted_the_address_waits_for_a_living_peer_from_the_first_commit() {
         for (server_ok, waits) in [(true, true), (false, false)] {
             let mut core = core(Some(5_000));
+            core.step(Event::Store(StoreSeen::Saved(Record::default())), 1_001);
             core.step(Event::Link { carrier: true }, 1_001);
             let beat = Arc::new(Beat { state: State::Granted, server_ok, ..(*core.want().say).clone() });
             let heard = Heard { beat, new_session: false, echo_sent_ms: Some(2_000), echo_version: 1 };

@@ -1,6 +1,7 @@
 //! From beliefs to facts: every comparison with a limit stands here.
 
 use super::Core;
+use super::belief::Peer;
 use super::calm::Age;
 use super::event::{Address, FenceSeen, Gate, Ms, RemoteSeen, Sample, ServerSeen};
 use super::fact::{Fact, Facts};
@@ -13,6 +14,8 @@ const QUIET_PROBES: u32 = 4;
 const EXTRA_PATIENCE_MS: Ms = 1_500;
 /// Deadtimes for which node 2 gives way to a node 1 that probes as well. Twice as many for a node 1 whose claim has come to nothing.
 const GIVE_WAY: Ms = 2;
+/// How late a gate may end, besides 1 % (`config/timing.rs`).
+const GATE_LATE_MS: Ms = 5;
 /// A look at the peer's server is repeated twice a second: an older one says nothing.
 const REMOTE_FRESH_MS: Ms = 2_000;
 /// After a rolled-back handover the next voluntary one waits.
@@ -131,7 +134,8 @@ impl Core {
         let closed = belief.closed.as_ref().is_some_and(|(order, _)| *order == self.order);
         facts.set(Fact::DbClosed, closed || (self.limits.both_write && self.sample().is_some()));
         // A claim rests on a look that was taken since: what came in the last moment, acknowledged, must be in it.
-        let looked = self.state != State::Gate || belief.sample.as_ref().is_some_and(|sample| sample.taken_ms >= self.entered_ms);
+        let from = self.entered_ms.min(self.peers_last_word());
+        let looked = self.state != State::Gate || belief.sample.as_ref().is_some_and(|sample| sample.taken_ms >= from);
         facts.set(Fact::Applied, looked && self.applied());
         // A holder that does not receive never will what it lacks; of two that follow nobody the leader connects again within a second.
         let fetches = belief.peer.as_ref().is_some_and(|peer| peer.beat.receiving || !peer.beat.state.holds());
@@ -150,6 +154,14 @@ impl Core {
     fn deadtime(&self) -> Ms {
         let peers = self.belief.peer.as_ref().map_or(0, |peer| peer.beat.deadtime_ms.max(peer.beat.gate_ms + self.limits.keepalive / 2));
         self.limits.deadtime.max(peers.min(60_000))
+    }
+
+    /// From then on nothing that a silent peer acknowledges leaves it: its gate has ended, should its last heartbeat have been lost on the way.
+    fn peers_last_word(&self) -> Ms {
+        let silent = self.belief.peer.as_ref().filter(|peer| peer.beat.gated && !self.peer_heard());
+        let ended = |peer: &Peer| peer.heard_ms + self.limits.keepalive + peer.beat.gate_ms + peer.beat.gate_ms / 100 + GATE_LATE_MS;
+        // Probes begin anew after a standstill: a look from before it is too old.
+        silent.zip(self.belief.first_probe_ms).map_or(Ms::MAX, |(peer, probing)| ended(peer).max(probing))
     }
 
     pub(super) fn peer_heard(&self) -> bool {
@@ -208,7 +220,8 @@ impl Core {
         let may = belief.alone && !self.paused() || belief.force;
         // One lost answer is not silence: whoever hears the claim yields at once.
         let answered = belief.vip_claim.is_some_and(|(_, at)| self.since(at) < self.probing_ms());
-        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && !answered && may && !self.cut() && !self.duel()
+        let able = belief.store_error.is_none() && !self.cut() && !self.duel();
+        matches!(self.state, State::Standby | State::Gate) && soon && unanswered && !answered && may && able
     }
 
     /// Both gather proof and neither holds: each one's probe would go unanswered (SAFETY A4). Node 2 gives way, and so does a node 1 whose last

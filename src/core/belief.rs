@@ -92,6 +92,8 @@ pub struct Belief {
     pub store_error: Option<String>,
     /// To be on disk.
     pub want_record: Record,
+    /// `want_record` has the number of the next claim already (`core/claim.rs`).
+    pub numbered: bool,
     /// What was held last before the present claim.
     pub held_before: u64,
     /// May go on without the peer: in sync when it was last heard.
@@ -195,6 +197,7 @@ impl Belief {
             record_known: false,
             store_error: None,
             want_record: Record::default(),
+            numbered: false,
             held_before: 0,
             alone: false,
             solo: false,
@@ -229,15 +232,6 @@ impl Belief {
             stance_version: u64::MAX,
             unprotected_version: u64::MAX,
         }
-    }
-
-    /// The epoch of a new claim: above all ever seen, odd for node 1, even for node 2, so that two claims never tie.
-    pub fn claim_epoch(&mut self, number: u8) {
-        let seen = self.record.epoch.max(self.peer.as_ref().map_or(0, |peer| peer.beat.epoch));
-        let parity = u64::from(number) % 2;
-        let next = if (seen + 1) % 2 == parity { seen + 1 } else { seen + 2 };
-        // Who was the last holder stays that until the claim succeeds: a crash in between must not leave nobody who may start alone.
-        self.want_record.epoch = next;
     }
 }
 

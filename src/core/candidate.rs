@@ -78,7 +78,7 @@ impl Core {
         self.fitter(&peer.beat)
     }
 
-    /// Both could serve: the one with all data, then the later holder, then who claimed later, then the preferred one.
+    /// Both could serve: the one with all data, then the later holder, then the later number of a claim, then the preferred one.
     pub(super) fn fitter(&self, peer: &Beat) -> u8 {
         let (me, other) = (self.id.number, 3 - self.id.number);
         if self.sample().is_none() || peer.history.is_none() {

@@ -216,7 +216,7 @@ pub enum ArbiterSeen {
 pub struct Record {
     pub epoch: u64,
     /// The epoch in which this node was the last to hold the address, by all it knows; 0: another one was, or has been
-    /// granted it. A later epoch was claimed in vain.
+    /// granted it. A later epoch was claimed in vain, or only numbered (`core/claim.rs`).
     pub held: u64,
 }
 

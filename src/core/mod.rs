@@ -8,6 +8,7 @@ mod belief;
 mod brake;
 mod calm;
 mod candidate;
+mod claim;
 pub mod event;
 pub mod fact;
 pub mod history;
@@ -216,6 +217,7 @@ impl Core {
             // not take over, and nobody serves.
             State::Failed if from == State::Release => self.belief.kill_server |= self.must_kill_unclosed(),
             State::Standby | State::Isolated => (self.belief.kill_server, self.belief.slept) = (false, false),
+            State::Gate => self.number_claim(),
             _ => {}
         }
         let belief = &mut self.belief;
@@ -255,10 +257,7 @@ impl Core {
             State::Standby | State::Failed | State::Isolated | State::Boot => belief.by_request = false,
             // Nobody asked for this move: who takes over gives the address back.
             State::Release if from == State::Active => belief.by_request = false,
-            State::Gate => {
-                belief.gate_ms = belief.now;
-                belief.claim_epoch(self.id.number);
-            }
+            State::Gate => belief.gate_ms = belief.now,
             State::Open => {
                 (belief.synced, belief.alone_until, belief.torn) = (false, None, false);
                 let consented = self.facts.has(Fact::PeerConsents);

@@ -87,7 +87,7 @@ pub const RULES: &[Rule] = &[
     rule!(42, [Open Address], &[&[Is(PeerHolds), Is(PeerEcho)]], Release, "{peer} serves after all."),
     rule!(43, [Open Address], &[&[Is(DbDead)], &[Is(DbHung)]], Release, "My server is {why}: could not open."),
     rule!(44, [Open], &[&[Is(DbRw), Is(EpochSaved)]], Address, "Open for writes; adding {vip}."),
-    rule!(45, [Open Address], &[&[Is(TimeOver)]], Release, "Could not open the server or add {vip} in time ({why})."),
+    rule!(45, [Open Address], &[&[Is(TimeOver)], &[Not(EpochOk)]], Release, "Could not open the server or add {vip} ({why})."),
     rule!(46, [Open], ALWAYS, Open, "Opening the server for writes."),
     rule!(47, [Address], &[&[Is(VipSet), Is(LeaseKept)]], Active, "{vip} is here and announced."),
     rule!(48, [Address], ALWAYS, Address, "Adding {vip}."),

@@ -48,17 +48,6 @@ impl Core {
         });
     }
 
-    /// Probes count from when they became wanted; the claim is announced from when only time is missing.
-    fn track_claim(&mut self) {
-        let probing = self.probe();
-        if probing && !self.belief.probing {
-            self.belief.probes = 0;
-            self.belief.first_probe_ms = None;
-        }
-        self.belief.probing = probing;
-        self.belief.claims_since = if self.claims() { self.belief.claims_since.or(Some(self.belief.now)) } else { None };
-    }
-
     /// Whether this node's own network was away.
     pub(super) fn note_carrier(&mut self, carrier: bool) {
         if carrier && self.belief.carrier == Some(false) {

@@ -195,6 +195,8 @@ impl Core {
         match self.state {
             State::Gate | State::Open | State::Address | State::Fence | State::Drain | State::Granted | State::Release => true,
             State::Active => self.since(self.entered_ms) < 2_000,
+            // The claim comes at the end of the deadtime: by then the look on which it rests has been taken.
+            State::Standby if self.belief.claims_since.is_some() => true,
             State::Standby if self.peer_heard() => self.belief.peer.as_ref().is_some_and(handing_over) || self.just_in() || self.levels(),
             _ => self.just_in(),
         }
@@ -290,10 +292,10 @@ impl Core {
     }
 }
 
-/// The lease of an earlier run may still be adopted.
+/// The lease of an earlier run may still be adopted: not beside a holder, whatever else is not known yet.
 pub(super) fn may_adopt(facts: Facts) -> bool {
     let has = |fact| facts.has(fact);
-    !has(Fact::Settled) || (has(Fact::Adoptable) && has(Fact::MayStart) && has(Fact::DbRw) && !has(Fact::PeerHolds))
+    !has(Fact::PeerHolds) && (!has(Fact::Settled) || has(Fact::Adoptable) && has(Fact::MayStart) && has(Fact::DbRw))
 }
 
 #[cfg(test)]
@@ -301,6 +303,21 @@ mod tests {
     use super::super::event::{Address, Event, LeaseSeen};
     use super::super::sync::tests::holder;
     use super::*;
+
+    #[test]
+    fn nothing_is_kept_for_an_adoption_beside_a_holder() {
+        let mut facts = Facts::default();
+        assert!(may_adopt(facts), "nothing is known yet");
+        facts.set(Fact::PeerHolds, true);
+        assert!(!may_adopt(facts));
+        facts.set(Fact::Settled, true);
+        facts.set(Fact::PeerHolds, false);
+        assert!(!may_adopt(facts), "there is nothing to adopt");
+        for fact in [Fact::Adoptable, Fact::MayStart, Fact::DbRw] {
+            facts.set(fact, true);
+        }
+        assert!(may_adopt(facts));
+    }
 
     #[test]
     fn who_has_lost_sight_of_its_peer_hardly_announces_its_address() {
