@@ -335,3 +335,40 @@ impl Core {
         diverged && peer.beat.state != State::Quarantined && !peer.beat.state.holds() && self.fitter(&peer.beat) == other
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::beat::Beat;
+    use super::super::sync::tests::holder;
+    use super::*;
+
+    #[test]
+    fn a_silent_peer_has_its_last_word_when_its_gate_has_ended() {
+        let mut core = holder();
+        let heard = core.belief.peer.as_ref().map_or(0, |peer| peer.heard_ms);
+        let mut last_word = |gated, since_heard, probing_since| {
+            core.belief.now = heard + since_heard;
+            core.belief.first_probe_ms = Some(heard + probing_since);
+            let peer = core.belief.peer.as_mut().expect("a peer");
+            peer.beat = Arc::new(Beat { gated, gate_ms: 1_500, ..(*peer.beat).clone() });
+            core.peers_last_word()
+        };
+        assert_eq!(last_word(true, 1_999, 1_000), Ms::MAX, "it is not silent yet");
+        assert_eq!(last_word(true, 2_000, 1_000), heard + 250 + 1_515 + 5, "a heartbeat of it may have been lost");
+        assert_eq!(last_word(true, 2_000, 1_900), heard + 1_900, "this node stood still until then");
+        assert_eq!(last_word(false, 2_000, 1_000), Ms::MAX, "it has no gate");
+    }
+
+    #[test]
+    fn who_cannot_write_its_epoch_announces_no_claim() {
+        let mut core = holder();
+        let heard = core.belief.peer.as_ref().map_or(0, |peer| peer.heard_ms);
+        (core.state, core.belief.alone, core.belief.probing) = (State::Standby, true, true);
+        (core.belief.now, core.belief.first_probe_ms, core.belief.probes) = (heard + 1_600, Some(heard + 1_000), 10);
+        assert!(core.claims());
+        core.belief.store_error = Some("no space left on device".to_owned());
+        assert!(!core.claims());
+    }
+}
