@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mmha::act::role::{self, Order};
-use mmha::core::event::{RoleOutcome, ServerSeen};
+use mmha::act::role::{self, Eye, Order};
+use mmha::core::event::{RoleOutcome, Sample, ServerSeen};
 use mmha::core::want;
 use mmha::probe::{disk, server};
 use mmha::sql::fence::Spare;
@@ -34,13 +34,20 @@ impl Opened {
 
 /// A closed MariaDB without replication, whose every answer but the first is longer than needed by `padding`.
 fn serve(padding: usize) -> (Login, Opened) {
+    serve_from(1, padding)
+}
+
+/// The same, which hangs up on the connections before the `first`.
+fn serve_from(first: u32, padding: usize) -> (Login, Opened) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
     let (address, opened) = (listener.local_addr().expect("address"), Opened::default());
     let counted = opened.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let id = counted.0.fetch_add(1, Ordering::SeqCst) + 1;
-            std::thread::spawn(move || Connection { stream, turn: 0 }.converse(id, &"x".repeat(padding)));
+            if id >= first {
+                std::thread::spawn(move || Connection { stream, turn: 0 }.converse(id, &"x".repeat(padding)));
+            }
         }
     });
     (login(address), opened)
@@ -192,18 +199,19 @@ fn short_answers_wear_a_session_slowly() {
     assert!((200..1_000).contains(&lasted), "replaced after {lasted} looks of about 1 KB");
 }
 
-#[test]
-fn the_role_thread_replaces_a_worn_session_after_its_report() {
-    let (login, opened) = serve(LONG);
-    let setting = role::Setting {
+fn role_setting(login: Login) -> role::Setting {
+    role::Setting {
         login,
         own_key: "1".into(),
         peer_key: "2".into(),
         server_id: 1,
         spare: Spare::default(),
         patience_until: Arc::new(AtomicU64::new(0)),
-    };
-    let order = |order| Order {
+    }
+}
+
+fn order(order: u64) -> Order {
+    Order {
         order,
         writes: want::Writes::Closed,
         receiver: want::Receiver::Keep,
@@ -211,14 +219,36 @@ fn the_role_thread_replaces_a_worn_session_after_its_report() {
         semi_sync: false,
         applied_first: false,
         spare_waiting: false,
-    };
+    }
+}
+
+/// The server is as ordered all the time, and the observer says so: still whoever waits for the report must have it.
+#[test]
+fn the_role_thread_does_not_rest_before_it_has_done_its_work() {
+    let (login, _) = serve_from(3, SHORT);
+    let (writer, orders) = slot(order(1)).expect("slot");
+    let eye = Eye::on(writer);
+    eye.see(&ServerSeen::Ok(Arc::new(Sample { read_only: true, ..Sample::default() })));
+    let (sender, reports) = channel();
+    let report = move |_, outcome| sender.send((Instant::now(), outcome)).unwrap_or_default();
+    std::thread::spawn(move || role::run(role_setting(login), &eye, orders, report));
+    let [(failed, first), (closed, second)] = [(); 2].map(|()| next(&reports));
+    assert!(matches!((&first, &second), (RoleOutcome::Failed(_), RoleOutcome::Closed(_))), "{first:?}, {second:?}");
+    assert!(closed - failed < Duration::from_secs(5), "{:?}", closed - failed);
+}
+
+#[test]
+fn the_role_thread_replaces_a_worn_session_after_its_report() {
+    let (login, opened) = serve(LONG);
+    let setting = role_setting(login);
     let (writer, orders) = slot(order(1)).expect("slot");
     let (sender, reports) = channel();
     let report = move |order, outcome| {
         assert!(matches!(outcome, RoleOutcome::Closed(_)), "{outcome:?}");
         let _ = sender.send((order, opened.so_far()));
     };
-    std::thread::spawn(move || role::run(setting, orders, report));
+    let eye = Eye::on(writer.clone());
+    std::thread::spawn(move || role::run(setting, &eye, orders, report));
     assert_eq!(next(&reports), (1, 1), "the new session is opened after the report");
     // A new one that is not had at once, on a busy machine, is left for another time.
     let renewed = (2..50).any(|number| {

@@ -1,12 +1,16 @@
 //! Makes the own server what the core wants: open or closed for writes, receiving or not, waiting for acknowledgements or not.
 //! A server may hang, so every conversation runs on a disposable thread with a bound; a hung one costs a thread, never the address.
 
+mod eye;
+
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::core::event::{Ms, RoleOutcome};
+pub use eye::Eye;
+
+use crate::core::event::{Ms, RoleOutcome, Sample};
 use crate::core::history::History;
 use crate::core::want::{Receiver, Want, Writes};
 use crate::sql::fence::{Keys, Spare, Waiters, close_writes};
@@ -15,8 +19,10 @@ use crate::sql::{ApplierState, Family, Fault, Login, Observation, ReceiverState,
 use crate::sys::slot::{Glance, Reader};
 use crate::sys::{clock, timer};
 
-/// The want is compared with the server this often even when it does not change.
+/// The server is compared with the order this often while it is not as ordered.
 const RECONCILE_MS: Ms = 1_500;
+/// So much later while the observer finds that it is, for what only this thread looks at.
+const AT_REST_MS: Ms = 15_000;
 const SWITCHING_MS: Ms = 3_000;
 /// Between two attempts to connect a stalled receiver anew, or to start an applier again.
 const RESTART_MS: Ms = 5_000;
@@ -54,6 +60,22 @@ impl Order {
             spare_waiting: want.spare_waiting,
         }
     }
+
+    /// Nothing is to be done about a server that looks like this.
+    pub fn is_met_by(&self, seen: &Sample) -> bool {
+        let writes = match self.writes {
+            Writes::Keep => true,
+            Writes::Closed => seen.read_only && !seen.semi_sync_on,
+            Writes::Open => !seen.read_only && seen.semi_sync_on == self.semi_sync,
+        };
+        let receiver = seen.replica.as_ref().is_none_or(|replica| match self.receiver {
+            Receiver::Keep => true,
+            Receiver::On => replica.receiver_running && replica.applier_running,
+            Receiver::Off => !replica.receiver_running,
+            Receiver::Restart | Receiver::Recover => false,
+        });
+        writes && receiver
+    }
 }
 
 /// What does not change while the service runs.
@@ -81,18 +103,23 @@ struct Actor<F> {
 }
 
 /// The role thread, until the process ends.
-pub fn run(setting: Setting, mut orders: Reader<Order>, report: impl Fn(u64, RoleOutcome)) {
+pub fn run(setting: Setting, eye: &Eye, mut orders: Reader<Order>, report: impl Fn(u64, RoleOutcome)) {
     let mut actor =
         Actor { setting, report, session: None, reported: 0, opened: 0, orders: orders.glance(), events_stopped: false, restarted_ms: 0 };
     loop {
         let order = orders.get();
-        if let Err(fault) = actor.follow(&order) {
+        let outcome = actor.follow(&order);
+        // Else it has to come back, whatever the server looks like: something has not been said or written down.
+        let done = outcome.is_ok();
+        if let Err(fault) = outcome {
             actor.session = None;
             (actor.report)(order.order, RoleOutcome::Failed(fault.text));
         }
         actor.renew();
-        let _ = timer::wait_readable(&[orders.as_fd()], clock::now_ms() + RECONCILE_MS);
-        orders.take_bell();
+        let rung = |pause_ms: Ms| timer::wait_readable(&[orders.as_fd()], clock::now_ms() + pause_ms).is_ok_and(|ready| ready[0]);
+        if rung(RECONCILE_MS) || done && eye.finds_met(&order) && rung(AT_REST_MS) {
+            orders.take_bell();
+        }
     }
 }
 

@@ -244,7 +244,7 @@ impl Core {
             Event::Woke { gap_ms } => self.note_woke(gap_ms),
             Event::Beat(heard) => self.note_beat(*heard),
             Event::Link { carrier } => self.note_carrier(carrier),
-            Event::PingAnswered => self.note_ping(),
+            Event::PingAnswered { at_ms } => self.note_ping(at_ms),
             Event::VipProbed => self.belief.probed_ms = Some(now),
             Event::VipClaimed { mac } => self.note_claim(mac),
             Event::ProbeSent => {

@@ -75,6 +75,9 @@ impl Core {
 
     /// When `step` must be called again even if nothing happens: when the next comparison with a limit comes out differently.
     pub fn deadline(&self) -> Ms {
+        if self.unjudged {
+            return self.belief.now;
+        }
         let next = match self.restless {
             0 => self.belief.next.get().max(self.belief.now + 1),
             _ => self.belief.now + (self.limits.deadtime / 200).clamp(2, 10),

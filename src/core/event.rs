@@ -23,8 +23,10 @@ pub enum Event {
     Link {
         carrier: bool,
     },
-    /// A ping target answered.
-    PingAnswered,
+    /// A ping target answered, then.
+    PingAnswered {
+        at_ms: Ms,
+    },
     /// An ARP packet with the VIP as sender from a foreign MAC.
     VipClaimed {
         mac: [u8; 6],

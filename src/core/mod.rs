@@ -99,6 +99,8 @@ pub struct Core {
     facts: Facts,
     /// So many steps from now must come soon.
     restless: u8,
+    /// Something has been noted and not yet judged.
+    unjudged: bool,
     want: Option<Want>,
     decisions: Vec<Decision>,
 }
@@ -129,11 +131,18 @@ impl Core {
             fitness: Fitness::default(),
             facts: Facts::default(),
             restless: 0,
+            unjudged: false,
             want: None,
             decisions: Vec::new(),
         };
         core.step(Event::Tick, now);
         core
+    }
+
+    /// Takes an event by which all goes on as before. It is judged with the next step, and for that it is time now (`deadline`).
+    pub fn absorb(&mut self, event: Event, now: Ms) {
+        self.note(event, now.max(self.belief.now));
+        self.unjudged = true;
     }
 
     /// Takes one event at time `now` (never earlier than before) and follows the table until it rests.
@@ -143,6 +152,7 @@ impl Core {
         // An attempt that failed is news although the rule stays the same.
         let attempted = matches!(event, Event::Fence(_));
         self.note(event, now);
+        self.unjudged = false;
         for _ in 0..MAX_STEPS {
             self.fitness = self.find_fitness();
             self.facts = self.facts();

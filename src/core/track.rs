@@ -56,12 +56,11 @@ impl Core {
         self.belief.carrier = Some(carrier);
     }
 
-    pub(super) fn note_ping(&mut self) {
-        let now = self.belief.now;
+    pub(super) fn note_ping(&mut self, at_ms: Ms) {
         // Four are asked in an isolation: one may be lost, two in a row are not.
-        if self.belief.ping_ms.is_some_and(|at| now - at >= self.limits.isolation * 3 / 4) {
-            self.belief.back_ms = Some(now);
+        if self.belief.ping_ms.is_some_and(|before| at_ms.saturating_sub(before) >= self.limits.isolation * 3 / 4) {
+            self.belief.back_ms = Some(at_ms);
         }
-        self.belief.ping_ms = Some(now);
+        self.belief.ping_ms = Some(at_ms);
     }
 }

@@ -10,8 +10,8 @@ use crate::sys::netlink::Monitor;
 use crate::sys::slot::Reader;
 use crate::sys::{clock, timer};
 
-/// Each look starts children. The kernel tells of changes through nf_tables, not of those by the older iptables.
-const LOOK_EVERY_MS: u64 = 30_000;
+/// Each look starts three children. The kernel tells of changes through nf_tables, not of those by the older iptables.
+const LOOK_EVERY_MS: u64 = 60_000;
 /// When the kernel tells nothing at all.
 const LOOK_BLINDLY_EVERY_MS: u64 = 10_000;
 /// Whoever changes rules all the time makes us look no more often than this.

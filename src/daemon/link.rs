@@ -4,6 +4,7 @@
 //! The write gate is moved by the datagrams themselves: one that carries the OPEN mark refreshes the kernel's gate element on its way
 //! out, one with the SHUT mark deletes it. No heartbeat sent means that no acknowledgement leaves (SAFETY M7).
 
+mod slots;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use crate::sys::slot::Reader;
 use crate::sys::udp::LinkSocket;
 use crate::sys::{clock, timer};
 
+use slots::Slots;
 pub use statistics::{PathStatistics, Statistics};
 
 /// Datagrams sent out of turn are at least this far apart.
@@ -88,6 +90,8 @@ struct Link {
     sent_ms: Ms,
     sent_version: u64,
     answer_now: bool,
+    /// The peer, since the last turn of the loop.
+    heard: bool,
 }
 
 struct Lost {
@@ -99,35 +103,32 @@ struct Lost {
 pub fn run(setting: Setting, mut orders: Reader<Order>, events: Sender<Message>, statistics: Arc<Mutex<Statistics>>) {
     let now = clock::now_ms();
     let mut link = Link::new(setting, events, statistics, now);
-    let (mut turn_ms, mut next_ms) = (now, now);
+    let (mut turn_ms, mut slots) = (now, Slots::from(now, link.setting.keepalive_ms));
     loop {
         let order = orders.get();
         let hurry = link.answer_now || order.say.version != link.sent_version;
-        let until = if hurry { next_ms.min(link.sent_ms + link.spacing(&order, clock::now_ms())) } else { next_ms };
-        link.wait(&orders, until);
-        orders.take_bell();
+        let until = if hurry { slots.next_ms().min(link.sent_ms + link.spacing(&order, clock::now_ms())) } else { slots.next_ms() };
+        if link.wait(&orders, until) {
+            orders.take_bell();
+        }
         let now = clock::now_ms();
         let order = orders.get();
         link.notice_gap(now.saturating_sub(turn_ms), &order);
         link.shut_early(&order);
         turn_ms = now;
-        let due = now >= next_ms;
+        let due = slots.pass(now);
         let changed = link.answer_now || order.say.version != link.sent_version;
         if due || (changed && now >= link.sent_ms + link.spacing(&order, now)) {
             link.turn(&order, now);
             link.sent_ms = now;
-            next_ms = if due { next_slot(next_ms, now, link.setting.keepalive_ms) } else { next_ms };
         }
         // Before anything is read: what the core decides on a heartbeat rests on leases as they are now.
         link.report();
         link.read(&order.keys, clock::now_us());
+        if std::mem::take(&mut link.heard) {
+            slots.meet(now);
+        }
     }
-}
-
-/// An absolute schedule; slots that were missed are skipped, never sent in a burst.
-fn next_slot(slot_ms: Ms, now: Ms, keepalive_ms: Ms) -> Ms {
-    let next = slot_ms + keepalive_ms;
-    if next > now { next } else { now + keepalive_ms }
 }
 
 impl Link {
@@ -147,13 +148,15 @@ impl Link {
             sent_ms: 0,
             sent_version: 0,
             answer_now: false,
+            heard: false,
         }
     }
 
-    fn wait(&self, orders: &Reader<Order>, until: Ms) {
+    /// True: there are orders.
+    fn wait(&self, orders: &Reader<Order>, until: Ms) -> bool {
         let mut fds: Vec<BorrowedFd<'_>> = vec![orders.as_fd()];
         fds.extend(self.setting.paths.iter().map(|path| path.socket.as_fd()));
-        let _ = timer::wait_readable(&fds, until);
+        timer::wait_readable(&fds, until).is_ok_and(|ready| ready[0])
     }
 
     /// Before anything is read: after standing still for longer than a lease, let go first and tell the core.
@@ -341,6 +344,7 @@ impl Link {
             echo_version: proof.echo_version,
         };
         self.answer_now |= heard.new_session;
+        self.heard = true;
         self.post(Event::Beat(Box::new(heard)));
     }
 
@@ -371,12 +375,10 @@ impl Link {
         if self.reported == Some(seen) {
             return;
         }
-        // That all goes on as before wakes nobody up: the core finds it before it next judges by the clock.
         let renewed = |seen: LeaseSeen| matches!(seen, LeaseSeen { address: Address::Held { .. }, gate: Gate::Open | Gate::None });
-        let message = Message::Event(Event::Lease(seen));
         let told = match self.reported.is_some_and(renewed) && renewed(seen) {
-            true => self.events.offer_quietly(message),
-            false => self.events.offer(message),
+            true => self.events.offer_quietly(Message::AsBefore(Event::Lease(seen))),
+            false => self.post(Event::Lease(seen)),
         };
         if told {
             self.reported = Some(seen);

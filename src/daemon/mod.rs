@@ -37,6 +37,8 @@ use link::Statistics;
 /// What reaches the core's thread.
 pub enum Message {
     Event(Event),
+    /// All goes on as before: comes without waking this thread, which finds it before it next judges by the clock.
+    AsBefore(Event),
     Ask(Request, SyncSender<Answer>),
     /// SIGHUP.
     Reload,
@@ -119,6 +121,7 @@ impl Service {
     fn take(&mut self, message: Message) {
         match message {
             Message::Event(event) => self.core.step(event, clock::now_ms()),
+            Message::AsBefore(event) => self.core.absorb(event, clock::now_ms()),
             Message::Ask(request, answer) => {
                 let _ = answer.try_send(self.answer(request));
             }

@@ -9,6 +9,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::act::role::Eye;
 use crate::act::watchdog::Guard;
 use crate::act::{arbiter, fence, lease::Lease, quarantine, remote, role, store};
 use crate::config::authkeys::Authkeys;
@@ -36,7 +37,7 @@ use crate::sys::netlink::Callers;
 use crate::sys::queue::Sender;
 use crate::sys::rt::{self, Rank};
 use crate::sys::slot::{Writer, slot};
-use crate::sys::{signal, sysctl, udp::LinkSocket};
+use crate::sys::{clock, signal, sysctl, udp::LinkSocket};
 
 const EPOCH: &str = "/var/lib/mmha/epoch";
 /// The arbiter's lease that this run, or the one before, has not given back.
@@ -96,9 +97,10 @@ impl Starter<'_> {
         let (guard, guarded) = slot(Guarded { config: Arc::new(self.config.clone()), me: self.me }).map_err(broken)?;
         self.link(link_orders, links, statistics, watchdog)?;
         let patience = Arc::new(AtomicU64::new(0));
-        self.role(role_orders, Arc::clone(&patience))?;
+        let eye = Eye::on(role.clone());
+        self.role(role_orders, eye.clone(), Arc::clone(&patience))?;
         let server = Held::default();
-        self.observer(watched, Arc::clone(&server), Arc::clone(&patience))?;
+        self.observer(watched, eye, Arc::clone(&server), Arc::clone(&patience))?;
         self.disk()?;
         self.remote(remote_wanted)?;
         let (fence, fence_wanted) = slot(false).map_err(broken)?;
@@ -189,7 +191,7 @@ impl Starter<'_> {
         })
     }
 
-    fn role(&self, orders: crate::sys::slot::Reader<role::Order>, patience_until: Arc<AtomicU64>) -> Result<()> {
+    fn role(&self, orders: crate::sys::slot::Reader<role::Order>, eye: Eye, patience_until: Arc<AtomicU64>) -> Result<()> {
         let setting = role::Setting {
             login: Login::local(self.config).within(OWN_ANSWER),
             own_key: limits::key(self.config, self.me),
@@ -199,10 +201,10 @@ impl Starter<'_> {
             patience_until,
         };
         let events = self.events();
-        self.thread("role", move || role::run(setting, orders, |order, outcome| events(Event::Role { order, outcome })))
+        self.thread("role", move || role::run(setting, &eye, orders, |order, outcome| events(Event::Role { order, outcome })))
     }
 
-    fn observer(&self, watched: crate::sys::slot::Reader<bool>, process: Held, patience_until: Arc<AtomicU64>) -> Result<()> {
+    fn observer(&self, watched: crate::sys::slot::Reader<bool>, eye: Eye, process: Held, patience_until: Arc<AtomicU64>) -> Result<()> {
         let setting = server::Setting {
             login: Login::local(self.config).within(OWN_ANSWER),
             own_key: limits::key(self.config, self.me),
@@ -217,7 +219,10 @@ impl Starter<'_> {
             server::run(
                 &setting,
                 watched,
-                |seen: ServerSeen| events(Event::Server(seen)),
+                |seen: ServerSeen| {
+                    eye.see(&seen);
+                    events(Event::Server(seen));
+                },
                 |version| {
                     let _ = messages.offer(Message::Version(version));
                 },
@@ -297,11 +302,19 @@ impl Starter<'_> {
             ping: heartbeat.ping.clone(),
             interval: heartbeat.isolation / 4,
         };
-        let events = self.events();
+        let (events, messages) = (self.events(), self.messages.clone());
+        let answered = move |as_before| {
+            let event = Event::PingAnswered { at_ms: clock::now_ms() };
+            match as_before {
+                // Should there be no room, the next answer is as good.
+                true => drop(messages.offer_quietly(Message::AsBefore(event))),
+                false => messages.send(Message::Event(event)),
+            }
+        };
         let report = move |seen: LanEvent| match seen {
             LanEvent::Carrier(carrier) => events(Event::Link { carrier }),
             LanEvent::InterfaceMissing => events(Event::Link { carrier: false }),
-            LanEvent::PingAnswered { .. } => events(Event::PingAnswered),
+            LanEvent::PingAnswered { as_before, .. } => answered(as_before),
             LanEvent::VipClaimed { mac } => events(Event::VipClaimed { mac }),
             LanEvent::VipProbedBy { .. } => events(Event::VipProbed),
             LanEvent::ProbeSent { .. } => events(Event::ProbeSent),

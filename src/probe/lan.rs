@@ -72,8 +72,8 @@ pub enum LanEvent {
     Carrier(bool),
     /// There is no interface of that name; told when it goes. `Carrier` follows when it is back.
     InterfaceMissing,
-    /// This ping target answered us.
-    PingAnswered { target: Ipv4Addr },
+    /// This ping target answered us. `as_before`: so did one a moment ago, and nobody waits for it.
+    PingAnswered { target: Ipv4Addr, as_before: bool },
     /// Another host says it has a floating address.
     VipClaimed { mac: Mac },
     /// Another host wants to know whether anybody has a floating address.
@@ -123,6 +123,7 @@ pub fn spawn(config: LanConfig, report: impl Fn(LanEvent) + Send + 'static) -> i
         probing: None,
         announcing: None,
         defended: Duration::ZERO,
+        answered: Duration::ZERO,
     };
     let body = move || {
         // A holder whose pings wait for a processor would take itself for cut off. The link thread warns if this is refused.
@@ -132,6 +133,16 @@ pub fn spawn(config: LanConfig, report: impl Fn(LanEvent) + Send + 'static) -> i
     std::thread::Builder::new().name("lan".into()).spawn(body)?;
     Ok(Lan { commands, wake })
 }
+
+/// Who has something to say. At the start everybody is asked.
+struct Ready {
+    command: bool,
+    change: bool,
+    packet: bool,
+    echo: bool,
+}
+
+const EVERYBODY: Ready = Ready { command: true, change: true, packet: true, echo: true };
 
 /// The socket on the interface, and which incarnation of it that was.
 struct Port {
@@ -161,25 +172,33 @@ struct Watcher<R> {
     claims: Limiter,
     probes: Limiter,
     defended: Duration,
+    /// When a ping target last answered.
+    answered: Duration,
 }
 
 impl<R: Fn(LanEvent)> Watcher<R> {
     fn run(mut self, inbox: &Receiver<LanCommand>, woken: &UnixStream) {
+        let mut ready = EVERYBODY;
         loop {
-            if !self.take_commands(inbox, woken) {
+            if ready.command && !self.take_commands(inbox, woken) {
                 return;
             }
             let now = clock::now();
-            if self.monitor.drain().unwrap_or(false) {
+            if ready.change && self.monitor.drain().unwrap_or(false) {
                 self.look.hurry(now.max(self.looked + LOOK_SPACING));
             }
             if self.look.due(now) {
                 self.looked = now;
                 self.look_at_interface(now);
             }
-            self.hear(now);
+            if ready.packet {
+                self.hear_packets(now);
+            }
+            if ready.echo {
+                self.hear_echoes(now);
+            }
             self.speak(now);
-            self.sleep(woken);
+            ready = self.sleep(woken);
         }
     }
 
@@ -253,7 +272,7 @@ impl<R: Fn(LanEvent)> Watcher<R> {
         }
     }
 
-    fn hear(&mut self, now: Duration) {
+    fn hear_packets(&mut self, now: Duration) {
         for _ in 0..AT_ONCE {
             let Some(port) = &self.port else { break };
             let packet = match port.arp.read() {
@@ -282,13 +301,21 @@ impl<R: Fn(LanEvent)> Watcher<R> {
                 (self.report)(LanEvent::VipProbedBy { mac });
             }
             if let Some(target) = self.pings.answered_by_arp(&packet) {
-                (self.report)(LanEvent::PingAnswered { target });
+                self.note_answer(target, now);
             }
         }
+    }
+
+    fn hear_echoes(&mut self, now: Duration) {
         for _ in 0..AT_ONCE {
             let Some(target) = self.pings.answered_by_echo() else { break };
-            (self.report)(LanEvent::PingAnswered { target });
+            self.note_answer(target, now);
         }
+    }
+
+    fn note_answer(&mut self, target: Ipv4Addr, now: Duration) {
+        let lately = now.saturating_sub(std::mem::replace(&mut self.answered, now)) < self.config.interval * 2;
+        (self.report)(LanEvent::PingAnswered { target, as_before: lately && self.probing.is_none() });
     }
 
     fn speak(&mut self, now: Duration) {
@@ -330,7 +357,7 @@ impl<R: Fn(LanEvent)> Watcher<R> {
         self.look.hurry(now + RETRY_AFTER);
     }
 
-    fn sleep(&self, woken: &UnixStream) {
+    fn sleep(&self, woken: &UnixStream) -> Ready {
         let mut until = self.look.next().min(self.ping.next());
         if self.port.is_some() {
             let probe = self.probing.as_ref().map(Probing::next);
@@ -340,8 +367,11 @@ impl<R: Fn(LanEvent)> Watcher<R> {
         let mut fds = vec![woken.as_fd(), self.monitor.as_fd()];
         fds.extend(self.port.as_ref().map(|port| port.arp.as_fd()));
         fds.extend(self.pings.echo_fd());
-        if timer::wait(&fds, until).is_err() {
+        let Ok(ready) = timer::wait(&fds, until) else {
             std::thread::sleep(RETRY_AFTER); // cannot happen short of ENOMEM; must not spin then
-        }
+            return EVERYBODY;
+        };
+        let (has_port, has_echo) = (self.port.is_some(), self.pings.echo_fd().is_some());
+        Ready { command: ready[0], change: ready[1], packet: has_port && ready[2], echo: has_echo && ready.last() == Some(&true) }
     }
 }

@@ -40,6 +40,11 @@ impl<T> Writer<T> {
     /// Replaces the value and wakes the reader.
     pub fn put(&self, value: T) {
         self.put_quietly(value);
+        self.ring();
+    }
+
+    /// Wakes the reader, which finds what it knows.
+    pub fn ring(&self) {
         // A full pipe means that the bell rings already.
         let _ = (&self.inner.ring).write(&[1]);
     }
@@ -62,6 +67,12 @@ impl<T> Clone for Glance<T> {
 }
 
 impl<T: Clone> Glance<T> {
+    pub fn get(&self) -> T {
+        self.inner.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<T: Clone> Writer<T> {
     pub fn get(&self) -> T {
         self.inner.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::signal::SigSet;
 use nix::sys::time::TimeSpec;
 
 use super::clock;
@@ -29,7 +28,7 @@ pub fn wait(fds: &[BorrowedFd<'_>], until: Duration) -> io::Result<Vec<bool>> {
 pub fn poll_until(polled: &mut [PollFd<'_>], until: Duration) -> io::Result<()> {
     loop {
         let left = until.saturating_sub(clock::now());
-        match ppoll(polled, Some(TimeSpec::from(left)), Some(SigSet::thread_get_mask()?)) {
+        match ppoll(polled, Some(TimeSpec::from(left)), None) {
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),

@@ -255,7 +255,7 @@ impl World {
         }
         if ping && !mute[at] && now >= node.pinged_ms + 375 {
             node.pinged_ms = now;
-            step(node, Event::PingAnswered, now);
+            step(node, Event::PingAnswered { at_ms: now }, now);
         }
         let Some(want) = node.core.as_ref().map(|core| core.want().clone()) else { return };
         let period = if want.watch { 5 } else { 250 };

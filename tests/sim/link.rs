@@ -64,6 +64,7 @@ impl World {
         if due || news && local >= agent.sent_us + spacing(agent, local) {
             agent.sent_us = local;
             if due {
+                agent.slot_us = local;
                 let next = agent.next_us + keepalive;
                 agent.next_us = if next > local { next } else { local + keepalive };
             }
@@ -227,6 +228,11 @@ impl World {
         }
         let new_session = verdict == Verdict::NewSession;
         agent.answer_now |= new_session;
+        // The own one leaves with the peer's, unless there was one a moment ago.
+        let met = local >= agent.slot_us + self.set.limits.keepalive * 1000 / 2;
+        if met {
+            agent.next_us = agent.next_us.min(local);
+        }
         let heard = Heard {
             beat: Arc::clone(&datagram.beat),
             new_session,
@@ -239,7 +245,7 @@ impl World {
             self.nodes[at].dazed_until = self.nodes[at].dazed_until.min(self.now + LETTING_GO_US);
         }
         self.post(at, Event::Beat(Box::new(heard)));
-        if new_session {
+        if new_session || met {
             self.hurry(at);
         }
     }
@@ -250,13 +256,17 @@ impl World {
         let woke = agent.stood_still_ms.take();
         let seen = LeaseSeen { address: agent.address, gate: agent.gate };
         let news = agent.told != Some(seen) && seen.gate != Gate::Unknown;
+        let held = |seen: LeaseSeen| matches!(seen, LeaseSeen { address: Address::Held { .. }, gate: Gate::Open | Gate::None });
+        let renewed = agent.told.is_some_and(held) && held(seen);
         if news {
             agent.told = Some(seen);
         }
         if let Some(gap_ms) = woke {
             self.post(at, Event::Woke { gap_ms });
         }
-        if news {
+        if news && renewed {
+            self.post_quietly(at, Event::Lease(seen));
+        } else if news {
             self.post(at, Event::Lease(seen));
         }
     }

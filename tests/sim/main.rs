@@ -39,8 +39,10 @@ mod hunt;
 mod life;
 mod link;
 mod node;
+mod owner;
 mod queue;
 mod replication;
+mod role;
 mod setting;
 mod story;
 mod threads;
@@ -56,7 +58,7 @@ const STORIES: u64 = 10_000;
 /// Of a measurement.
 const CALM_HOURS: u64 = 2;
 /// A planted bug must be found by one of so many.
-const WITHIN: u64 = 6_000;
+const WITHIN: u64 = 10_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())

@@ -4,12 +4,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use mmha::act::role::Order;
 use mmha::core::Core;
 use mmha::core::beat::Beat;
 use mmha::core::event::{Address, Event, Gate, LeaseSeen, Record, ReplicaSample, Sample};
 use mmha::core::history::History;
 use mmha::core::key::ServerKey;
-use mmha::core::want::{Announce, ArbiterOrder, Hold, Receiver, Remote, Want, Writes};
+use mmha::core::want::{Announce, ArbiterOrder, Hold, Remote, Writes};
 use mmha::peer::codec::Header;
 use mmha::peer::session::Sessions;
 
@@ -180,30 +181,6 @@ pub struct Orders {
     pub hold_until_ms: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleOrder {
-    pub order: u64,
-    pub writes: Writes,
-    pub receiver: Receiver,
-    pub recover_to: Option<History>,
-    pub semi_sync: bool,
-    pub applied_first: bool,
-    pub spare_waiting: bool,
-}
-
-impl RoleOrder {
-    pub fn of(want: &Want) -> RoleOrder {
-        let recover_to = want.recover_to.clone();
-        let (semi_sync, applied_first, spare_waiting) = (want.semi_sync, want.applied_first, want.spare_waiting);
-        RoleOrder { order: want.order, writes: want.writes, receiver: want.receiver, recover_to, semi_sync, applied_first, spare_waiting }
-    }
-    pub fn is(&self, want: &Want) -> bool {
-        (self.order, self.writes, self.receiver) == (want.order, want.writes, want.receiver)
-            && (self.semi_sync, self.applied_first, self.spare_waiting) == (want.semi_sync, want.applied_first, want.spare_waiting)
-            && self.recover_to == want.recover_to
-    }
-}
-
 /// The threads of one run of the agent.
 pub struct Agent {
     pub core: Core,
@@ -214,8 +191,12 @@ pub struct Agent {
     /// Until when the link thread goes on without it; `u64::MAX` while it runs.
     pub blessed_until_ms: u64,
     pub mailbox: Vec<Event>,
+    /// When a ping target last answered.
+    pub pinged_ms: u64,
     pub orders: Orders,
-    pub role: RoleOrder,
+    pub role: Order,
+    /// The order that the server met when the observer last saw it.
+    pub role_met: Option<Order>,
     pub role_busy: bool,
     pub role_reported: u64,
     pub role_opened: u64,
@@ -246,6 +227,8 @@ pub struct Agent {
     pub turned_us: Us,
     pub sent_us: Us,
     pub next_us: Us,
+    /// When the last slot was.
+    pub slot_us: Us,
     pub sent_version: u64,
     pub answer_now: bool,
     pub latched: Option<u64>,
@@ -345,7 +328,7 @@ impl Agent {
 
     pub fn new(core: Core, sessions: Sessions, local: Us) -> Agent {
         let orders = Orders { order: 0, vip: Hold::Keep, gate: Hold::Keep, say: Arc::clone(&core.want().say), hold_until_ms: 0 };
-        let role = RoleOrder { order: 0, writes: Writes::Keep, ..RoleOrder::of(core.want()) };
+        let role = Order { order: 0, writes: Writes::Keep, ..Order::of(core.want()) };
         let arbiter = core.want().arbiter;
         Agent {
             core,
@@ -356,6 +339,8 @@ impl Agent {
             mailbox: Vec::new(),
             orders,
             role,
+            role_met: None,
+            pinged_ms: 0,
             role_busy: false,
             role_reported: 0,
             role_opened: 0,
@@ -383,6 +368,7 @@ impl Agent {
             turned_us: local,
             sent_us: 0,
             next_us: local,
+            slot_us: local,
             sent_version: 0,
             answer_now: false,
             latched: None,

@@ -202,7 +202,8 @@ impl Teller {
             let time = self.pause(kind.2);
             self.wait(time);
         }
-        self.world.watch.ambush = None;
+        // The last act itself may have sprung it.
+        (self.world.watch.sprung, self.world.watch.ambush) = (false, None);
     }
 
     /// Healed: within a bound one node serves and the other rests, and then nothing moves for ever.

@@ -1,13 +1,12 @@
-//! The agent's other threads: the observer of its server, the LAN's watcher, the store of the epoch file, the look at the peer's server and
-//! the role. Each does one thing at a time, takes a while over it, and may be cut short between its steps.
+//! The agent's other threads: the observer of its server, the LAN's watcher, the store of the epoch file and the look at the peer's server. Each does one thing at a time, takes a while over it, and may be cut short between its steps.
 
 use std::sync::Arc;
 
-use mmha::core::event::{Event, RemoteSeen, RoleOutcome, Sample, ServerSeen, StoreSeen};
-use mmha::core::want::{Announce, Receiver, Remote, Writes};
+use mmha::core::event::{Event, RemoteSeen, Sample, ServerSeen, StoreSeen};
+use mmha::core::want::{Announce, Remote};
 
 use crate::node::Health;
-use crate::queue::{Job, Sql, Us};
+use crate::queue::{Job, Us};
 use crate::world::World;
 
 const WATCHING_US: Us = 5_000;
@@ -15,11 +14,9 @@ const ABSENT_US: Us = 100_000;
 const HANG_US: Us = 1_000_000;
 const PING_US: Us = 375_000;
 const PROBE_US: Us = 50_000;
-const RECONCILE_US: Us = 1_500_000;
 const RETRY_US: Us = 1_000_000;
 const REMOTE_US: Us = 500_000;
 const CONNECT_US: Us = 450_000;
-const RESTART_MS: u64 = 5_000;
 /// After the first, an address is announced again so long afterwards.
 const ANNOUNCE_US: [Us; 4] = [0, 100_000, 1_000_000, 3_000_000];
 pub const ANNOUNCE_AGAIN_US: Us = 5_000_000;
@@ -67,11 +64,11 @@ impl World {
             Job::Looked { taken_ms, early } => self.looked(at, taken_ms, early),
             Job::Hangs { taken_ms } if self.nodes[at].server.up == Health::Hung => {
                 let _ = taken_ms;
-                self.post(at, Event::Server(ServerSeen::Hung));
+                self.seen(at, ServerSeen::Hung);
                 self.look_again(at, ABSENT_US);
             }
             Job::Hangs { taken_ms } => self.looked(at, taken_ms, false),
-            _ => self.post(at, Event::Server(ServerSeen::Dead)),
+            _ => self.seen(at, ServerSeen::Dead),
         }
     }
 
@@ -92,7 +89,7 @@ impl World {
             (true, Some(sample)) => ServerSeen::Ok(Arc::new(Sample { taken_ms, ..sample })),
             (true, None) => ServerSeen::Ok(Arc::new(self.sample(at, taken_ms))),
         };
-        self.post(at, Event::Server(seen));
+        self.seen(at, seen);
         let watch = self.nodes[at].agent.as_ref().is_some_and(|agent| agent.watch);
         let pause = match (up, watch) {
             (false, _) => ABSENT_US,
@@ -101,6 +98,11 @@ impl World {
             (true, false) => (self.set.limits.deadtime / 4).clamp(100, 500) * 1000,
         };
         self.look_again(at, pause);
+    }
+
+    fn seen(&mut self, at: usize, seen: ServerSeen) {
+        self.seen_by_role(at, &seen);
+        self.post(at, Event::Server(seen));
     }
 
     fn look_again(&mut self, at: usize, pause: Us) {
@@ -121,7 +123,7 @@ impl World {
             Job::Ping => {
                 self.after(at, PING_US, Job::Ping);
                 if self.gateway && self.nodes[at].on_lan() && !self.chance.per_mille(self.set.lan_lost) {
-                    self.post(at, Event::PingAnswered);
+                    self.pinged(at);
                 }
             }
             Job::Probe => self.probe(at),
@@ -129,6 +131,17 @@ impl World {
             Job::Claimed => self.post(at, Event::VipClaimed { mac: MAC[1 - at] }),
             Job::Announce { round, since } => self.announce(at, round, since),
             _ => {}
+        }
+    }
+
+    /// Noted at once while the network is in doubt.
+    fn pinged(&mut self, at: usize) {
+        let at_ms = self.local_ms(at);
+        let Some(agent) = &mut self.nodes[at].agent else { return };
+        let lately = at_ms < std::mem::replace(&mut agent.pinged_ms, at_ms) + 2 * PING_US / 1000;
+        match lately && !agent.probing {
+            true => self.post_quietly(at, Event::PingAnswered { at_ms }),
+            false => self.post(at, Event::PingAnswered { at_ms }),
         }
     }
 
@@ -263,122 +276,5 @@ impl World {
         if let Some(agent) = &mut self.nodes[1 - at].agent {
             agent.fenced_at = Some(history);
         }
-    }
-
-    // The role.
-
-    pub fn role(&mut self, at: usize, job: Job) {
-        let server = self.nodes[at].server.up;
-        let Some(agent) = &mut self.nodes[at].agent else { return };
-        match job {
-            Job::Role if agent.role_busy => {}
-            Job::Role => self.role_turn(at),
-            // The last look before the statement that opens the server.
-            Job::RoleChecked { order } => {
-                let (wanted, number) = (agent.role.order == order, self.nodes[at].server.number);
-                if wanted && server == Health::Up {
-                    let wait = self.chance.between(50, 300);
-                    self.queue.push(self.now + wait, at, 0, Job::Sql { act: Sql::Open, server: number });
-                    let more = self.chance.between(0, self.nodes[at].server.slow_us);
-                    self.after(at, wait + 100 + more, Job::RoleDone { order });
-                } else {
-                    self.role_failed(at, order, server);
-                }
-            }
-            Job::RoleDone { order } if server == Health::Up => {
-                agent.role_busy = false;
-                let (closed, waiting) = (agent.closed_at.take(), std::mem::take(&mut agent.met_waiting));
-                if waiting {
-                    self.post(at, Event::Role { order, outcome: RoleOutcome::Waiting });
-                    return self.after(at, RECONCILE_US, Job::Role);
-                }
-                if let Some(history) = closed {
-                    self.role_report(at, order, RoleOutcome::Closed(history));
-                }
-                self.role_turn(at);
-            }
-            Job::RoleDone { order } => self.role_failed(at, order, server),
-            _ => {}
-        }
-    }
-
-    fn role_failed(&mut self, at: usize, order: u64, server: Health) {
-        let Some(agent) = &mut self.nodes[at].agent else { return };
-        (agent.role_busy, agent.closed_at, agent.met_waiting) = (false, None, false);
-        let why = if server == Health::Hung { "it hangs" } else { "it is dead, or the order was withdrawn" };
-        self.post(at, Event::Role { order, outcome: RoleOutcome::Failed(why.to_owned()) });
-        let wait = if server == Health::Up { self.set.thread_us } else { RECONCILE_US };
-        self.after(at, wait, Job::Role);
-    }
-
-    fn role_report(&mut self, at: usize, order: u64, outcome: RoleOutcome) {
-        let Some(agent) = &mut self.nodes[at].agent else { return };
-        if agent.role_reported != order {
-            agent.role_reported = order;
-            self.post(at, Event::Role { order, outcome });
-        }
-    }
-
-    /// Compares the order with the server and takes the first step that is missing.
-    fn role_turn(&mut self, at: usize) {
-        let (server, own) = (self.nodes[at].server.up, self.nodes[at].server.own);
-        let Some(agent) = &mut self.nodes[at].agent else { return };
-        let role = agent.role.clone();
-        if role.writes == Writes::Keep && role.receiver == Receiver::Keep {
-            return;
-        }
-        if server != Health::Up {
-            agent.role_busy = true;
-            let wait = if server == Health::Hung { RECONCILE_US } else { self.set.thread_us };
-            return self.after(at, wait, Job::RoleDone { order: role.order });
-        }
-        let have = &self.nodes[at].server;
-        let Some(agent) = &self.nodes[at].agent else { return };
-        let target = role.recover_to.as_ref().and_then(|history| history.last(&(at + 1).to_string())).unwrap_or(0);
-        let rested = self.nodes[at].clock.now(self.now) / 1000 - agent.role_restarted_ms >= RESTART_MS;
-        let act = match (role.writes, role.receiver) {
-            (Writes::Closed, _) if !have.read_only => Some(Sql::Close),
-            (Writes::Closed, _) if have.semi_sync => Some(Sql::SemiSync(false)),
-            (Writes::Open, _) if have.read_only && agent.role_opened != role.order => Some(Sql::KillSessions),
-            (Writes::Open, _) if !have.read_only && have.semi_sync != role.semi_sync => Some(Sql::SemiSync(role.semi_sync)),
-            (_, Receiver::On | Receiver::Restart | Receiver::Recover) if !have.receiver => Some(Sql::Receiver(true)),
-            (_, Receiver::Off) if have.receiver => Some(Sql::Receiver(false)),
-            (_, Receiver::Restart) if rested => Some(Sql::Restart),
-            (_, Receiver::Recover) if own < target => Some(Sql::Recover { target }),
-            _ => None,
-        };
-        self.role_step(at, &role, act);
-    }
-
-    fn role_step(&mut self, at: usize, role: &crate::node::RoleOrder, act: Option<Sql>) {
-        let (closed, semi) = (self.nodes[at].server.read_only, self.nodes[at].server.semi_sync);
-        let history = self.nodes[at].server.history(at);
-        let early = self.set.bugs.read_only_unconfirmed && act == Some(Sql::Close);
-        if role.writes == Writes::Closed && (closed && !semi || early) {
-            self.role_report(at, role.order, RoleOutcome::Closed(history));
-        } else if role.writes == Writes::Open && !closed {
-            if let Some(agent) = &mut self.nodes[at].agent {
-                agent.role_opened = role.order;
-            }
-            self.role_report(at, role.order, RoleOutcome::Opened);
-        } else if role.writes == Writes::Open && act != Some(Sql::KillSessions) {
-            self.post(at, Event::Role { order: role.order, outcome: RoleOutcome::FoundClosed });
-        }
-        let Some(act) = act else { return self.after(at, RECONCILE_US, Job::Role) };
-        let local_ms = self.local_ms(at);
-        let Some(agent) = &mut self.nodes[at].agent else { return };
-        agent.role_busy = true;
-        if act == Sql::Restart {
-            agent.role_restarted_ms = local_ms;
-        }
-        let number = self.nodes[at].server.number;
-        let wait = 50 + self.chance.between(0, self.nodes[at].server.slow_us);
-        self.queue.push(self.now + wait, at, 0, Job::Sql { act, server: number });
-        let done = match act {
-            Sql::KillSessions => Job::RoleChecked { order: role.order },
-            _ => Job::RoleDone { order: role.order },
-        };
-        let more = self.chance.between(0, self.nodes[at].server.slow_us);
-        self.after(at, wait + 60 + more, done);
     }
 }
