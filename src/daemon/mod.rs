@@ -25,7 +25,7 @@ use crate::core::fact::Fact;
 use crate::core::history::History;
 use crate::core::state::State;
 use crate::core::{Core, Decision};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::report;
 use crate::sys::queue::Receiver;
 use crate::sys::{clock, notify};
@@ -56,14 +56,22 @@ pub enum Message {
 const QUEUE: usize = 4096;
 /// How long the last heartbeat, "I am gone", has to leave before the process ends.
 const FAREWELL: Duration = Duration::from_millis(60);
+const START_AGAIN: Duration = Duration::from_secs(1);
 const REMIND_MS: Ms = 60_000;
 
 /// Runs the service until it is asked to stop, or has lost what it needs; everything is let go of by then.
 pub fn run(config_path: &Path) -> Result<()> {
-    let (mut service, messages) = start::start(config_path)?;
+    let (mut service, messages) = start::start(config_path).inspect_err(pace)?;
     service.serve(&messages);
     service.last_words();
     service.lost.map_or(Ok(()), Err)
+}
+
+/// systemd starts a service that ends again at once: a start that fails for a reason that may pass is tried once a second.
+fn pace(fault: &Error) {
+    if fault.kind != Kind::Config && notify::is_awaited() {
+        std::thread::sleep(START_AGAIN);
+    }
 }
 
 struct Service {

@@ -33,7 +33,7 @@ pub(super) fn start(path: &Path) -> Result<(Service, Receiver<Message>)> {
     let config = Config::load(path)?;
     let me = config.me()?;
     let keys = Arc::new(Authkeys::load(&config.heartbeat.authkeys)?);
-    syslog::init(std::env::var_os("NOTIFY_SOCKET").is_none())?;
+    syslog::init(!notify::is_awaited())?;
     end_on_panic();
     make_directories()?;
     let listener = control::listen(Path::new(control::SOCKET))?;

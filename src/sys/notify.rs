@@ -9,6 +9,11 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
+/// Whether somebody has started this process who waits for `ready`.
+pub fn is_awaited() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 pub fn ready() {
     let _ = send("READY=1");
 }
