@@ -96,3 +96,19 @@ pub(super) fn asks_for_more(old: &Want, new: &Want) -> bool {
         || server(old) != server(new)
         || (&old.recover_to, &old.extra, &old.merge, old.fence) != (&new.recover_to, &new.extra, &new.merge, new.fence)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Event;
+    use super::super::sync::tests::holder;
+
+    #[test]
+    fn what_goes_on_as_before_keeps_its_date_and_is_judged_at_once() {
+        let mut core = holder();
+        let now = core.belief.now + 300;
+        core.absorb(Event::PingAnswered { at_ms: now - 40 }, now);
+        assert_eq!((core.belief.ping_ms, core.deadline()), (Some(now - 40), now));
+        core.step(Event::Tick, now);
+        assert!(core.belief.ping_ms == Some(now - 40) && core.deadline() > now);
+    }
+}
